@@ -1,0 +1,110 @@
+//! What is known of a picture without looking at its pixels again.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// File format, told from the content; a file name is never believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    Jpeg,
+    Png,
+    Webp,
+    Gif,
+    Bmp,
+    Tiff,
+}
+
+impl Format {
+    pub const ALL: [Format; 6] = [Self::Jpeg, Self::Png, Self::Webp, Self::Gif, Self::Bmp, Self::Tiff];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jpeg => "jpeg",
+            Self::Png => "png",
+            Self::Webp => "webp",
+            Self::Gif => "gif",
+            Self::Bmp => "bmp",
+            Self::Tiff => "tiff",
+        }
+    }
+}
+
+/// 64-bit perceptual hash (DCT of the grey picture); equal looks give equal or near bits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Fingerprint(pub u64);
+
+impl Fingerprint {
+    /// Number of bits in which the two differ (Hamming), 0 to 64.
+    pub fn distance(self, other: Self) -> u32 {
+        (self.0 ^ other.0).count_ones()
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// The fingerprint of a picture as it is, and turned and mirrored, so a turned copy is found by one look-up each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprints {
+    /// Index 0 is the picture as it is; 1-3 turned by 90, 180 and 270 degrees clockwise; 4-7 the same after a
+    /// left-right mirror.
+    pub orientations: [Fingerprint; 8],
+}
+
+impl Fingerprints {
+    pub fn upright(&self) -> Fingerprint {
+        self.orientations[0]
+    }
+}
+
+/// Measured once, at ingest, on the luma plane of the upright preview (shortest side 256 px); no later stage decodes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measures {
+    /// Variance of the 3x3 Laplacian of 8-bit luma; small is blurred. Source: Pech-Pacheco et al., ICPR 2000.
+    pub sharpness: f32,
+    /// Mean luma, 0 (black) to 1 (white).
+    pub brightness: f32,
+    /// 5th percentile of luma, 0 to 1: above a threshold the picture is overexposed or fogged.
+    pub luma_p05: f32,
+    /// 95th percentile of luma, 0 to 1: below a threshold the picture is too dark to see.
+    pub luma_p95: f32,
+    /// 99th percentile of luma, 0 to 1.
+    pub luma_p99: f32,
+    /// Standard deviation of luma, 0 to 0.5.
+    pub contrast: f32,
+    /// Shannon entropy of the 256-bin luma histogram in bits, 0 to 8; near 0 is a flat picture.
+    pub entropy: f32,
+    /// Width over height of the upright picture.
+    pub aspect: f32,
+    /// Mean distance of the chroma from grey, 0 to 1; near 0 is a grey picture.
+    pub colourfulness: f32,
+    /// Whether it has no colour (all chroma within the noise of JPEG).
+    pub grayscale: bool,
+    /// Share of fully transparent pixels before compositing on white, 0 to 1.
+    pub transparent: f32,
+}
+
+/// The upright picture's size in pixels and where it came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Size {
+    pub width: u32,
+    pub height: u32,
+}
+
+impl Size {
+    pub fn pixels(self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}

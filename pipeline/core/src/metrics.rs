@@ -1,0 +1,20 @@
+//! Names of all metrics. Labels are small closed sets, never an id or a URL.
+
+/// Deliveries that reached a stage. `{consumer}`
+pub const STAGE_RECEIVED: &str = "dih_stage_received_items_total";
+/// Deliveries a stage is done with; handing back for a retry is an answer too. `{consumer, outcome}`
+pub const STAGE_ANSWERED: &str = "dih_stage_answered_items_total";
+/// Deliveries being processed now. `{consumer}`
+pub const STAGE_IN_FLIGHT: &str = "dih_stage_in_flight_items";
+/// From delivery to confirmed acknowledgement. `{consumer}`
+pub const STAGE_PROCESS_SECONDS: &str = "dih_stage_process_seconds";
+/// Deliveries that were not the first try. `{consumer}`
+pub const STAGE_REDELIVERED: &str = "dih_stage_redelivered_items_total";
+/// Messages moved to the dead letters. `{consumer}`
+pub const STAGE_DEAD: &str = "dih_stage_dead_items_total";
+/// Leases lost while working; the work was cancelled. `{consumer}`
+pub const STAGE_LEASES_LOST: &str = "dih_stage_leases_lost_total";
+/// One call of a model, whole batch. `{model}`
+pub const INFERENCE_SECONDS: &str = "dih_inference_batch_seconds";
+/// Pictures in a batch. `{model}`
+pub const INFERENCE_BATCH: &str = "dih_inference_batch_items";

@@ -1,0 +1,167 @@
+//! What the stages need of the world. One contract suite a port; every adapter and every fake passes it.
+
+use std::{collections::BTreeMap, fmt};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{
+    BlobKey, Class, Classify, ImageId, Label, UploadSeq,
+    event::VectorSpace,
+    image::Fingerprint,
+    record::{Change, Record, State},
+};
+
+/// Why a store did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{store} did not find `{key}`")]
+    NotFound { store: &'static str, key: String },
+    /// Slow, full for now, restarting: later may be better.
+    #[error("{store} could not {action}")]
+    Unavailable { store: &'static str, action: String, source: Box<dyn std::error::Error + Send + Sync> },
+    /// Denied, wrong schema, no such bucket: a person must act. `remedy` says how.
+    #[error("{store} refuses to {action}; {remedy}")]
+    Refused {
+        store: &'static str,
+        action: String,
+        remedy: String,
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
+    /// What is stored cannot be understood.
+    #[error("{store} holds something unreadable under `{key}`")]
+    Corrupt { store: &'static str, key: String, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+impl Classify for StoreError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Unavailable { .. } => Class::Retry,
+            // A blob that an event names was written before the event: it is late, or somebody removed it.
+            Self::NotFound { .. } => Class::Retry,
+            Self::Refused { .. } => Class::Halt,
+            Self::Corrupt { .. } => Class::BadInput,
+        }
+    }
+}
+
+/// Originals, previews, pictures, shards, models. Keys name contents or versions, so writing twice changes nothing.
+#[async_trait]
+pub trait Blobs: Send + Sync + fmt::Debug {
+    /// Writes or overwrites; whole or not at all.
+    async fn put(&self, key: &BlobKey, bytes: Bytes) -> Result<(), StoreError>;
+    /// Writes only where nothing is. True when this call wrote it.
+    async fn create(&self, key: &BlobKey, bytes: Bytes) -> Result<bool, StoreError>;
+    async fn get(&self, key: &BlobKey) -> Result<Bytes, StoreError>;
+    /// Size in bytes, or None where there is nothing.
+    async fn size(&self, key: &BlobKey) -> Result<Option<u64>, StoreError>;
+    /// Removing what is not there is fine.
+    async fn delete(&self, key: &BlobKey) -> Result<(), StoreError>;
+    /// Keys below `prefix` (whole path parts), sorted; for people and tests, not for the way of a photo.
+    async fn list(&self, prefix: &str) -> Result<Vec<BlobKey>, StoreError>;
+    /// Where a person finds it: a path or a URL.
+    fn location(&self, key: &BlobKey) -> String;
+}
+
+/// A picture whose fingerprint is near.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NearFingerprint {
+    pub record: Record,
+    /// Differing bits.
+    pub distance: u32,
+    /// Position of the nearest query.
+    pub query: usize,
+}
+
+/// A picture whose vector is near.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NearVector {
+    pub record: Record,
+    pub cosine: f32,
+}
+
+/// Which records to page through. Empty means no restriction.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Select {
+    pub states: Vec<State>,
+    /// Any of these among the image's labels.
+    pub labels: Vec<Label>,
+    /// All of these among its attributes.
+    pub attributes: BTreeMap<String, String>,
+}
+
+/// Records in the order of their ids.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    pub records: Vec<(Record, Option<Vec<f32>>)>,
+    /// Pass it as `after` for the next page; None at the end.
+    pub next: Option<ImageId>,
+}
+
+/// Claims, fingerprints, vectors and states of images.
+///
+/// A write is visible to every later read at once, and durable after [`Index::commit`]: the runner commits before it
+/// publishes.
+#[async_trait]
+pub trait Index: Send + Sync + fmt::Debug {
+    /// Inserts the record if its id is free (with its upright fingerprint), then reads back whoever holds it.
+    async fn claim(&self, record: &Record) -> Result<Record, StoreError>;
+    async fn get(&self, id: ImageId) -> Result<Option<Record>, StoreError>;
+    /// Changes fields of a record that is there; `NotFound` otherwise.
+    async fn change(&self, id: ImageId, change: &Change) -> Result<(), StoreError>;
+    /// Adds the labels that another upload of the same bytes gave. Adding twice changes nothing.
+    async fn vote(&self, id: ImageId, upload: UploadSeq, labels: &[Label]) -> Result<(), StoreError>;
+    /// Records within `radius` bits of any of the queries, nearest first, each once.
+    async fn near_fingerprints(
+        &self,
+        queries: &[Fingerprint],
+        radius: u32,
+        limit: usize,
+    ) -> Result<Vec<NearFingerprint>, StoreError>;
+    /// Stores a vector; it need not be normalised.
+    async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError>;
+    /// The stored vector, normalised to length 1.
+    async fn vector(&self, id: ImageId, space: &VectorSpace) -> Result<Option<Vec<f32>>, StoreError>;
+    /// Records with a vector in this space of at least this cosine, nearest first; those in `states`, or in any if empty.
+    async fn near_vectors(
+        &self,
+        space: &VectorSpace,
+        vector: &[f32],
+        cosine_min: f32,
+        states: &[State],
+        limit: usize,
+    ) -> Result<Vec<NearVector>, StoreError>;
+    /// Records whose `repeat.of` is this image.
+    async fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError>;
+    /// A page of the selection, in the order of ids, with vectors (normalised) where a space is named.
+    async fn page(
+        &self,
+        select: &Select,
+        after: Option<ImageId>,
+        limit: usize,
+        with: Option<&VectorSpace>,
+    ) -> Result<Page, StoreError>;
+    async fn count(&self, select: &Select) -> Result<u64, StoreError>;
+    /// Makes all writes that returned before this call durable. Concurrent calls share one flush.
+    async fn commit(&self) -> Result<(), StoreError>;
+}
+
+/// A value of the small state and the revision to compare with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub value: Bytes,
+    pub revision: u64,
+}
+
+/// Data-set definitions and heads, jobs, tokens: small values changed by compare-and-set.
+#[async_trait]
+pub trait SmallState: Send + Sync + fmt::Debug {
+    async fn get(&self, key: &str) -> Result<Option<Entry>, StoreError>;
+    /// Writes only where nothing is. None when something was there, else its revision.
+    async fn create(&self, key: &str, value: Bytes) -> Result<Option<u64>, StoreError>;
+    /// Writes only over this revision. None when somebody else was faster, else the new revision.
+    async fn replace(&self, key: &str, value: Bytes, revision: u64) -> Result<Option<u64>, StoreError>;
+    async fn delete(&self, key: &str) -> Result<(), StoreError>;
+    /// Keys that begin with `prefix`, sorted.
+    async fn keys(&self, prefix: &str) -> Result<Vec<String>, StoreError>;
+}

@@ -1,0 +1,120 @@
+//! What the index keeps of an image.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Epoch, ImageId, Label, UploadSeq, event::Image, repeat::Repeat};
+
+/// One image in the index, keyed by its id. The holder of the claim: whoever wrote it first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// As it arrived; `image.upload` is the upload that holds the claim and gives the image its order.
+    pub image: Image,
+    pub state: State,
+    /// How often it was decided anew; the answer of epoch 0 is the verdict.
+    pub epoch: Epoch,
+    /// Set while `state` is `Repeat`.
+    pub repeat: Option<Repeat>,
+    /// Labels that uploads of equal bytes gave, by upload. The image's own labels are not among them.
+    pub votes: BTreeMap<UploadSeq, Vec<Label>>,
+    /// Probability that the label fits, by the classifier.
+    pub label_score: Option<f32>,
+    /// Group of pictures that look alike, at the time of clustering.
+    pub cluster: Option<ImageId>,
+    /// Code of the answer, once given.
+    pub reason: Option<String>,
+}
+
+impl Record {
+    pub fn claimed(image: Image) -> Self {
+        Self {
+            epoch: image.epoch,
+            image,
+            state: State::Claimed,
+            repeat: None,
+            votes: BTreeMap::new(),
+            label_score: None,
+            cluster: None,
+            reason: None,
+        }
+    }
+
+    pub fn id(&self) -> ImageId {
+        self.image.id
+    }
+
+    pub fn upload(&self) -> UploadSeq {
+        self.image.upload
+    }
+}
+
+/// How far an image has come. Written by the stage that decided, before it publishes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Its content is claimed; nothing is decided.
+    Claimed,
+    /// Dedupe found no earlier picture like it.
+    Unique,
+    /// Yields to an earlier picture.
+    Repeat,
+    /// Verified and embedded, and no earlier picture shows the same shot.
+    Clustered,
+    Curated,
+    Held,
+    Rejected,
+    /// Removed at somebody's wish, or dead-lettered.
+    Fallen,
+}
+
+impl State {
+    pub const ALL: [State; 8] = [
+        Self::Claimed,
+        Self::Unique,
+        Self::Repeat,
+        Self::Clustered,
+        Self::Curated,
+        Self::Held,
+        Self::Rejected,
+        Self::Fallen,
+    ];
+
+    /// Whether others may repeat it: it is no repeat itself and has not been refused.
+    pub fn stands(self) -> bool {
+        !matches!(self, Self::Repeat | Self::Rejected | Self::Fallen)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Claimed => "claimed",
+            Self::Unique => "unique",
+            Self::Repeat => "repeat",
+            Self::Clustered => "clustered",
+            Self::Curated => "curated",
+            Self::Held => "held",
+            Self::Rejected => "rejected",
+            Self::Fallen => "fallen",
+        }
+    }
+}
+
+/// A change to a record. Fields that are None stay as they are.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Change {
+    pub state: Option<State>,
+    pub epoch: Option<Epoch>,
+    /// `Some(None)` clears it.
+    pub repeat: Option<Option<Repeat>>,
+    pub label_score: Option<f32>,
+    pub cluster: Option<ImageId>,
+    pub reason: Option<String>,
+    /// Replaces the image as it travels (its lineage grows).
+    pub image: Option<Image>,
+}
+
+impl Change {
+    pub fn to(state: State) -> Self {
+        Self { state: Some(state), ..Self::default() }
+    }
+}

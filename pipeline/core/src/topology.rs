@@ -1,0 +1,162 @@
+//! THE table: streams, consumers and buckets. `dih setup` makes them, and every start checks them.
+
+use std::time::Duration;
+
+use crate::{DeviceId, StageName, UploadSeq};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// How long a stream keeps what it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    /// Until its consumer has acknowledged it.
+    UntilDone,
+    /// For good. One message a subject: a second one is refused, which makes the ledger exact.
+    FirstOfSubject,
+    /// For good.
+    Always,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct StreamSpec {
+    pub name: &'static str,
+    pub subjects: &'static [&'static str],
+    pub keep: Keep,
+    /// Window in which a repeated `Nats-Msg-Id` is dropped.
+    pub duplicate_window: Duration,
+}
+
+pub const UPLOADS: &str = "UPLOADS";
+pub const IMAGES: &str = "IMAGES";
+pub const JOBS: &str = "JOBS";
+pub const VERDICTS: &str = "VERDICTS";
+pub const REVISIONS: &str = "REVISIONS";
+pub const EVENTS: &str = "EVENTS";
+pub const DEAD: &str = "DEAD";
+
+pub const STREAMS: &[StreamSpec] = &[
+    StreamSpec { name: UPLOADS, subjects: &["dih.v1.upload.*"], keep: Keep::UntilDone, duplicate_window: HOUR },
+    StreamSpec { name: IMAGES, subjects: &["dih.v1.image.*"], keep: Keep::UntilDone, duplicate_window: MINUTE },
+    StreamSpec {
+        name: JOBS,
+        subjects: &["dih.v1.dataset.cut_requested", "dih.v1.training.requested"],
+        keep: Keep::UntilDone,
+        duplicate_window: HOUR,
+    },
+    StreamSpec {
+        name: VERDICTS,
+        subjects: &["dih.v1.verdict.*"],
+        keep: Keep::FirstOfSubject,
+        duplicate_window: MINUTE,
+    },
+    StreamSpec { name: REVISIONS, subjects: &["dih.v1.revision.*"], keep: Keep::Always, duplicate_window: MINUTE },
+    StreamSpec {
+        name: EVENTS,
+        subjects: &["dih.v1.dataset.published.*", "dih.v1.training.completed.*", "dih.v1.job.failed.*"],
+        keep: Keep::Always,
+        duplicate_window: DAY,
+    },
+    StreamSpec { name: DEAD, subjects: &["dih.v1.dead.*"], keep: Keep::Always, duplicate_window: HOUR },
+];
+
+#[derive(Clone, Copy, Debug)]
+pub struct ConsumerSpec {
+    /// Durable name; a scaler watches its lag.
+    pub name: &'static str,
+    pub stage: StageName,
+    pub stream: &'static str,
+    pub subject: &'static str,
+    /// Time without a sign of life after which the message goes to another replica.
+    pub lease: Duration,
+    /// Tries before a message is dead-lettered by the runner.
+    pub tries_max: u64,
+}
+
+const LEASE: Duration = Duration::from_secs(30);
+const TRIES_MAX: u64 = 12;
+
+macro_rules! consumer {
+    ($name:literal, $stage:ident, $stream:expr, $subject:literal) => {
+        ConsumerSpec {
+            name: $name,
+            stage: StageName::$stage,
+            stream: $stream,
+            subject: $subject,
+            lease: LEASE,
+            tries_max: TRIES_MAX,
+        }
+    };
+}
+
+/// In the order a photo travels; a drained upstream means that what is left is further down.
+pub const CONSUMERS: &[ConsumerSpec] = &[
+    consumer!("ingest", Ingest, UPLOADS, "dih.v1.upload.*"),
+    consumer!("dedupe", Dedupe, IMAGES, "dih.v1.image.stored"),
+    consumer!("verify", Verify, IMAGES, "dih.v1.image.unique"),
+    consumer!("embed", Embed, IMAGES, "dih.v1.image.verified"),
+    consumer!("cluster", Cluster, IMAGES, "dih.v1.image.embedded"),
+    consumer!("organize", Organize, IMAGES, "dih.v1.image.clustered"),
+    consumer!("organize-cut", Organize, JOBS, "dih.v1.dataset.cut_requested"),
+    consumer!("train", Train, JOBS, "dih.v1.training.requested"),
+];
+
+/// Key-value buckets of the small state.
+pub const STATE_BUCKET: &str = "dih_state";
+pub const BUCKETS: &[&str] = &[STATE_BUCKET];
+
+pub fn consumer(name: &str) -> Option<&'static ConsumerSpec> {
+    CONSUMERS.iter().find(|c| c.name == name)
+}
+
+/// Subjects that carry an id. The others are constants of [`CONSUMERS`].
+pub mod subject {
+    use super::{DeviceId, UploadSeq};
+
+    pub fn upload(device: &DeviceId) -> String {
+        format!("dih.v1.upload.{device}")
+    }
+
+    pub fn verdict(upload: UploadSeq) -> String {
+        format!("dih.v1.verdict.{upload}")
+    }
+
+    pub fn revision(upload: UploadSeq) -> String {
+        format!("dih.v1.revision.{upload}")
+    }
+
+    pub fn dead(consumer: &str) -> String {
+        format!("dih.v1.dead.{consumer}")
+    }
+}
+
+/// Headers that every message of ours carries where it applies.
+pub mod header {
+    /// Name of a message for the broker's own de-duplication.
+    pub const MSG_ID: &str = "Nats-Msg-Id";
+    /// The upload a message belongs to, so that it can be answered even if its body cannot be read.
+    pub const UPLOAD: &str = "Dih-Upload";
+    /// The epoch of the image, beside it.
+    pub const EPOCH: &str = "Dih-Epoch";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_consumer_reads_a_stream_of_the_table_that_waits_for_it() {
+        for consumer in CONSUMERS {
+            let stream = STREAMS.iter().find(|s| s.name == consumer.stream).expect("stream is in the table");
+            assert_eq!(stream.keep, Keep::UntilDone, "{} would lose messages", consumer.name);
+        }
+    }
+
+    #[test]
+    fn every_stage_has_a_consumer() {
+        for stage in StageName::ALL {
+            assert!(CONSUMERS.iter().any(|c| c.stage == stage), "{stage}");
+        }
+    }
+}
