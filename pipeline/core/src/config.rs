@@ -57,7 +57,7 @@ impl ByteSize {
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let exact = UNITS.iter().find(|(_, unit)| self.0 >= *unit && self.0 % unit == 0);
+        let exact = UNITS.iter().find(|(_, unit)| self.0 >= *unit && self.0.is_multiple_of(*unit));
         let (name, unit) = exact.copied().unwrap_or(("B", 1));
         write!(f, "{}{name}", self.0 / unit)
     }

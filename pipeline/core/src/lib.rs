@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod ports;
 pub mod record;
 pub mod repeat;
+pub mod sample;
 pub mod stage;
 pub mod topology;
 pub mod verdict;

@@ -1,12 +1,12 @@
 //! What the stages need of the world. One contract suite a port; every adapter and every fake passes it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, path::Path};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    BlobKey, Class, Classify, ImageId, Label, UploadSeq,
+    BlobKey, Class, Classify, ImageId, Label, StageError, UploadSeq,
     event::VectorSpace,
     image::Fingerprint,
     record::{Change, Record, State},
@@ -50,6 +50,16 @@ impl Classify for StoreError {
 pub trait Blobs: Send + Sync + fmt::Debug {
     /// Writes or overwrites; whole or not at all.
     async fn put(&self, key: &BlobKey, bytes: Bytes) -> Result<(), StoreError>;
+    /// Writes a file of this machine's disk, as [`Blobs::put`] does. An adapter that can stream should: this reads it whole.
+    async fn put_file(&self, key: &BlobKey, file: &Path) -> Result<(), StoreError> {
+        let unread = |source| StoreError::Unavailable {
+            store: "the disk",
+            action: format!("read `{}`", file.display()),
+            source: Box::new(source),
+        };
+        let bytes = tokio::fs::read(file).await.map_err(unread)?;
+        self.put(key, bytes.into()).await
+    }
     /// Writes only where nothing is. True when this call wrote it.
     async fn create(&self, key: &BlobKey, bytes: Bytes) -> Result<bool, StoreError>;
     async fn get(&self, key: &BlobKey) -> Result<Bytes, StoreError>;
@@ -109,6 +119,10 @@ pub trait Index: Send + Sync + fmt::Debug {
     async fn get(&self, id: ImageId) -> Result<Option<Record>, StoreError>;
     /// Changes fields of a record that is there; `NotFound` otherwise.
     async fn change(&self, id: ImageId, change: &Change) -> Result<(), StoreError>;
+    /// Like [`Index::change`], but only while the record's state is one of `from`: a compare-and-set. True when this
+    /// call changed it; false when the state is another one by now. Of racers from the same state at most one wins
+    /// when the change leaves that state.
+    async fn change_from(&self, id: ImageId, from: &[State], change: &Change) -> Result<bool, StoreError>;
     /// Adds the labels that another upload of the same bytes gave. Adding twice changes nothing.
     async fn vote(&self, id: ImageId, upload: UploadSeq, labels: &[Label]) -> Result<(), StoreError>;
     /// Records within `radius` bits of any of the queries, nearest first, each once.
@@ -144,6 +158,28 @@ pub trait Index: Send + Sync + fmt::Debug {
     async fn count(&self, select: &Select) -> Result<u64, StoreError>;
     /// Makes all writes that returned before this call durable. Concurrent calls share one flush.
     async fn commit(&self) -> Result<(), StoreError>;
+}
+
+/// What a vision model saw in a picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sight {
+    /// Feature vector, not normalised.
+    pub embedding: Vec<f32>,
+    /// Probability of each of [`Vision::classes`], summing to 1; None when the model has no classifier.
+    pub probabilities: Option<Vec<f32>>,
+}
+
+/// A pre-trained model that looks at previews.
+#[async_trait]
+pub trait Vision: Send + Sync + fmt::Debug {
+    /// Name for lineage: `efficientnet-lite0`.
+    fn model(&self) -> &str;
+    /// Where its vectors live in the index; another model or precision is another space.
+    fn space(&self) -> &VectorSpace;
+    /// Names of its classes in the order of its probabilities; empty when it has no classifier.
+    fn classes(&self) -> &[String];
+    /// Looks at one preview (a JPEG from [`BlobKey::preview`]).
+    async fn look(&self, preview: Bytes) -> Result<Sight, StageError>;
 }
 
 /// A value of the small state and the revision to compare with.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, ImageId, Label, UploadSeq, event::Image, repeat::Repeat};
+use crate::{Epoch, ImageId, Label, UploadSeq, event::Image, repeat::Repeat, verdict::Status};
 
 /// One image in the index, keyed by its id. The holder of the claim: whoever wrote it first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -24,6 +24,10 @@ pub struct Record {
     pub cluster: Option<ImageId>,
     /// Code of the answer, once given.
     pub reason: Option<String>,
+    /// What the epoch before this one was answered with. Whoever ends an epoch publishes its answer, so that nobody
+    /// else has to.
+    #[serde(default)]
+    pub prior: Option<Status>,
 }
 
 impl Record {
@@ -37,6 +41,7 @@ impl Record {
             label_score: None,
             cluster: None,
             reason: None,
+            prior: None,
         }
     }
 
@@ -109,6 +114,7 @@ pub struct Change {
     pub label_score: Option<f32>,
     pub cluster: Option<ImageId>,
     pub reason: Option<String>,
+    pub prior: Option<Status>,
     /// Replaces the image as it travels (its lineage grows).
     pub image: Option<Image>,
 }

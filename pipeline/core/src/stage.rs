@@ -137,4 +137,11 @@ pub trait Stage: Send + Sync + 'static {
     type Input: Send + 'static;
 
     fn process(&self, delivery: Delivery<Self::Input>) -> impl Future<Output = Result<Outcome, StageError>> + Send;
+
+    /// Asked before this input is dead-lettered, so that what depends on it can be put right: the image's record is
+    /// marked fallen, and its repeats are decided anew. The notices are published before the dead letter; the answer
+    /// to the upload itself is the runner's. Must be safe to repeat, as `process` is.
+    fn fallen(&self, _delivery: Delivery<Self::Input>) -> impl Future<Output = Result<Outcome, StageError>> + Send {
+        async { Ok(Outcome::default()) }
+    }
 }

@@ -104,7 +104,9 @@ pub const CONSUMERS: &[ConsumerSpec] = &[
 
 /// Key-value buckets of the small state.
 pub const STATE_BUCKET: &str = "dih_state";
-pub const BUCKETS: &[&str] = &[STATE_BUCKET];
+/// How often a delivery that failed was tried, kept by the runner; entries vanish after a week.
+pub const TRIES_BUCKET: &str = "dih_tries";
+pub const BUCKETS: &[&str] = &[STATE_BUCKET, TRIES_BUCKET];
 
 pub fn consumer(name: &str) -> Option<&'static ConsumerSpec> {
     CONSUMERS.iter().find(|c| c.name == name)

@@ -4,7 +4,12 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DeviceId, Epoch, ImageId, Label, Millis, StageName, UploadSeq, image::Measures, repeat::Repeat};
+use crate::{
+    DeviceId, Epoch, ImageId, Label, Millis, StageName, UploadSeq,
+    event::Image,
+    image::Measures,
+    repeat::{FoundBy, Repeat},
+};
 
 /// What became of an upload. Every upload ends in exactly one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -112,4 +117,52 @@ pub struct Answer {
     /// Every decision about the photo up to here, in order.
     pub lineage: Vec<Decision>,
     pub at: Millis,
+}
+
+impl Answer {
+    /// An answer about a picture, in its own epoch.
+    pub fn about(image: &Image, status: Status, stage: StageName, reason: impl Into<String>) -> Self {
+        Self {
+            upload: image.upload,
+            epoch: image.epoch,
+            image: Some(image.id),
+            status,
+            stage,
+            reason: reason.into(),
+            detail: None,
+            repeat: None,
+            device: Some(image.device.clone()),
+            labels: image.labels.clone(),
+            label_score: None,
+            source: image.source.clone(),
+            measures: Some(image.measures),
+            lineage: image.lineage.clone(),
+            at: Millis::now(),
+        }
+    }
+
+    /// The picture repeats an earlier one.
+    pub fn repeats(image: &Image, stage: StageName, repeat: Repeat) -> Self {
+        let reason = match repeat.found_by {
+            FoundBy::Content => "same_content",
+            FoundBy::Fingerprint { .. } | FoundBy::Vector { .. } => "same_shot",
+        };
+        Self { repeat: Some(repeat), ..Self::about(image, Status::Duplicate, stage, reason) }
+    }
+
+    pub fn scored(mut self, label_score: Option<f32>) -> Self {
+        self.label_score = label_score;
+        self
+    }
+
+    pub fn because(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// The same answer, given for another epoch of the same image.
+    pub fn in_epoch(mut self, epoch: Epoch) -> Self {
+        self.epoch = epoch;
+        self
+    }
 }
