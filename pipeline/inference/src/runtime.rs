@@ -1,0 +1,152 @@
+//! The ONNX Runtime library and its sessions.
+//!
+//! Keeps    one environment for the life of the process: the library cannot be unloaded or exchanged.
+
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+
+use ort::{
+    environment::Environment,
+    ep::{self, ExecutionProviderDispatch},
+    session::{Session, builder::GraphOptimizationLevel},
+    value::TensorRef,
+};
+
+use crate::{
+    config::{Config, Provider},
+    error::InferenceError,
+    manifest::Manifest,
+    prepare::Tensor,
+};
+
+static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
+
+/// Loads the library at the first call; later calls share it.
+fn environment(config: &Config) -> Result<Environment, InferenceError> {
+    let path = config.library_path()?;
+    let path = fs::canonicalize(&path).map_err(|source| InferenceError::Read { path, source })?;
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*loaded {
+        Some((first, environment)) if *first == path => Ok(environment.clone()),
+        Some((first, _)) => Err(InferenceError::OtherLibrary { loaded: first.clone(), wanted: path }),
+        None => {
+            let builder =
+                ort::init_from(&path).map_err(|source| InferenceError::LoadLibrary { path: path.clone(), source })?;
+            let built = builder.with_name("dih").with_telemetry(false).build();
+            let environment = built.map_err(|source| InferenceError::Environment { source })?;
+            tracing::info!(library = %path.display(), provider = %config.provider, "loaded ONNX Runtime");
+            *loaded = Some((path, environment.clone()));
+            Ok(environment)
+        }
+    }
+}
+
+/// A session and what is asked of it.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    session: Session,
+    model: String,
+}
+
+impl Runner {
+    /// `shapes` names the input and its axes for TensorRT, which compiles for a range of batch sizes.
+    pub(crate) fn load(
+        model: &str,
+        bytes: &[u8],
+        config: &Config,
+        shapes: Option<&str>,
+    ) -> Result<Self, InferenceError> {
+        let environment = environment(config)?;
+        let failed = |source: ort::Error| InferenceError::LoadModel { model: model.to_owned(), source };
+        let no_provider = |source: ort::Error| InferenceError::NoProvider { provider: config.provider, source };
+        let build = || -> ort::Result<_> {
+            let builder = Session::builder(&environment)?
+                .with_optimization_level(GraphOptimizationLevel::Level3)?
+                // One thread a session: sessions are what runs in parallel, and threads that spin while they wait
+                // cost twice the CPU time on a busy machine.
+                .with_intra_threads(1)?
+                .with_inter_threads(1)?
+                .with_intra_op_spinning(false)?;
+            Ok(builder)
+        };
+        let with_provider = build().map_err(failed)?.with_execution_providers(providers(config, shapes));
+        let mut builder = with_provider.map_err(|e| no_provider(e.into()))?;
+        let session = builder.commit_from_memory(bytes).map_err(failed)?;
+        Ok(Self { session, model: model.to_owned() })
+    }
+
+    /// Whether the graph has the inputs and outputs the manifest names.
+    pub(crate) fn agrees_with(&self, manifest: &Manifest) -> Result<(), InferenceError> {
+        let wrong = |fault| InferenceError::WrongModel { model: self.model.clone(), fault };
+        let inputs: Vec<_> = self.session.inputs().iter().map(|i| i.name().to_owned()).collect();
+        if inputs != [manifest.input.name.as_str()] {
+            return Err(wrong(format!("its inputs are {inputs:?} instead of [{:?}]", manifest.input.name)));
+        }
+        let outputs: Vec<_> = self.session.outputs().iter().map(|o| o.name().to_owned()).collect();
+        match manifest.outputs.iter().find(|o| !outputs.contains(&o.name)) {
+            Some(missing) => Err(wrong(format!("no output {:?} among {outputs:?}", missing.name))),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs one batch of equally shaped inputs. Gives, for each named output, one row of numbers an input.
+    pub(crate) fn run(&mut self, inputs: &[&Tensor], outputs: &[&str]) -> Result<Vec<Vec<Vec<f32>>>, InferenceError> {
+        let wrong = |fault: String| InferenceError::WrongInput { fault };
+        let Some(first) = inputs.first() else { return Err(wrong("the batch is empty".into())) };
+        if let Some(other) = inputs.iter().find(|t| t.shape() != first.shape()) {
+            return Err(wrong(format!("shapes {:?} and {:?} in one batch", first.shape(), other.shape())));
+        }
+        let [a, b, c] = first.shape();
+        let joined: Vec<f32>;
+        let values = match inputs {
+            [one] => one.values(),
+            many => {
+                joined = many.iter().flat_map(|t| t.values()).copied().collect();
+                &joined
+            }
+        };
+        let items = inputs.len();
+        let model = &self.model;
+        let failed = |source: ort::Error| InferenceError::Run { model: model.clone(), items, source };
+        let input = TensorRef::from_array_view(([items, a, b, c], values)).map_err(failed)?;
+        let answers = self.session.run(ort::inputs![input]).map_err(failed)?;
+        let rows_of = |name: &&str| {
+            let wrong = |fault| InferenceError::WrongModel { model: model.clone(), fault };
+            let answer = answers.get(*name).ok_or_else(|| wrong(format!("no output {name:?}")))?;
+            let (shape, numbers) = answer.try_extract_tensor::<f32>().map_err(failed)?;
+            if shape.first() != Some(&(items as i64)) || numbers.is_empty() {
+                return Err(wrong(format!("output {name:?} has shape {shape:?} for a batch of {items}")));
+            }
+            if !numbers.iter().all(|n| n.is_finite()) {
+                return Err(InferenceError::NotFinite { model: model.clone() });
+            }
+            Ok(numbers.chunks_exact(numbers.len() / items).map(<[f32]>::to_vec).collect())
+        };
+        outputs.iter().map(rows_of).collect()
+    }
+}
+
+/// A promised GPU that is not there is an error; without this, ONNX Runtime goes on on the CPU in silence.
+fn providers(config: &Config, shapes: Option<&str>) -> Vec<ExecutionProviderDispatch> {
+    let cuda = || ep::CUDA::default().build().error_on_failure();
+    match config.provider {
+        // Without the arena memory goes back after each run. It is what keeps the process small and flat.
+        Provider::Cpu => vec![ep::CPU::default().with_arena_allocator(false).build()],
+        Provider::Cuda => vec![cuda()],
+        Provider::TensorRt => {
+            let mut tensorrt = ep::TensorRT::default();
+            if let Some(shapes) = shapes {
+                let of = |items: usize| shapes.replace("{items}", &items.to_string());
+                let most = config.batch_size();
+                tensorrt = tensorrt
+                    .with_profile_min_shapes(of(1))
+                    .with_profile_opt_shapes(of(most))
+                    .with_profile_max_shapes(of(most));
+            }
+            vec![tensorrt.build().error_on_failure(), cuda()]
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Where the tools and the shared data lie.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+use dih_inference::{Config, LIBRARY_FILE, Manifest};
+
+fn above(folder: &str) -> Option<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().map(|dir| dir.join(folder)).find(|dir| dir.is_dir())
+}
+
+/// The folder `make setup` fills. A test cannot do without.
+pub(crate) fn tools() -> PathBuf {
+    let named = env::var_os("DIH_TOOLS").map(PathBuf::from);
+    let tools = named.or_else(|| above(".tools")).expect("no tools folder; run `make setup`");
+    assert!(tools.join(LIBRARY_FILE).is_file(), "no {LIBRARY_FILE} in {}; run `make setup`", tools.display());
+    tools
+}
+
+/// The folder beside the repository with photos and golden values; a test without it says so and passes.
+pub(crate) fn shared() -> Option<PathBuf> {
+    let data = above("shared/data");
+    if data.is_none() {
+        eprintln!("skipped: no shared/data above this crate");
+    }
+    data.map(|data| data.parent().expect("data lies in shared").to_owned())
+}
+
+pub(crate) fn config() -> Config {
+    Config { library: Some(tools().join(LIBRARY_FILE)), sessions: 2, ..Config::default() }
+}
+
+pub(crate) fn manifest_path() -> PathBuf {
+    above("config/models").expect("the repository has its manifests").join("efficientnet-lite0.toml")
+}
+
+pub(crate) fn manifest() -> Manifest {
+    Manifest::load(&manifest_path(), &tools().join("models")).expect("run `make setup`")
+}
