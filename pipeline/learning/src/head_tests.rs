@@ -1,0 +1,90 @@
+//! The head learns what can be learnt, its gradient is right, and equal seeds give equal heads.
+
+use rand::RngExt;
+
+use super::*;
+
+/// Rows around one axis a class.
+fn blobs(classes: usize, each: usize, seed: u64) -> (Array2<f32>, Vec<usize>) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let labels: Vec<usize> = (0..classes * each).map(|i| i % classes).collect();
+    let rows = Array2::from_shape_fn((labels.len(), 12), |(i, j)| {
+        let noise: f32 = (0..4).map(|_| rng.random::<f32>() - 0.5).sum();
+        noise * 0.5 + if labels[i] == j { 1.5 } else { 0.0 }
+    });
+    (rows, labels)
+}
+
+fn split<'a>((rows, classes): &'a (Array2<f32>, Vec<usize>)) -> Split<'a> {
+    Split { rows: rows.view(), classes }
+}
+
+#[test]
+fn what_can_be_separated_is_separated_and_stops_early() {
+    let (train, val, test) = (blobs(4, 40, 1), blobs(4, 15, 2), blobs(4, 50, 3));
+    let trained = train_head(4, split(&train), Some(split(&val)), &HeadPolicy::default()).expect("trains");
+    let answers = trained.head.probabilities(test.0.view());
+    let right = answers
+        .axis_iter(Axis(0))
+        .zip(&test.1)
+        .filter(|(row, class)| best(&row.to_vec()).expect("classes").0 == **class);
+    assert!(right.count() as f32 / test.1.len() as f32 > 0.95);
+    assert!(trained.chosen < trained.history.len());
+    assert!(trained.head.temperature > 0.0);
+}
+
+#[test]
+fn equal_seeds_give_equal_heads() {
+    let (train, val) = (blobs(3, 20, 1), blobs(3, 10, 2));
+    let head = |seed| {
+        let policy = HeadPolicy { seed, epochs_max: 5, ..HeadPolicy::default() };
+        train_head(3, split(&train), Some(split(&val)), &policy).expect("trains").head
+    };
+    assert_eq!(head(7), head(7));
+    assert_ne!(head(7), head(8));
+}
+
+#[test]
+fn the_gradient_is_the_slope_of_the_loss() {
+    let (rows, classes) = blobs(3, 5, 4);
+    let weights = class_weights(3, &classes, 1.0);
+    let value = Array2::from_shape_fn((3, 13), |(i, j)| ((i * 13 + j) as f32).sin() * 0.3);
+    let (_, gradient) = loss_and_gradient(&value, rows.view(), &classes, &weights, 0.1);
+    for at in [(0, 0), (1, 5), (2, 11), (0, 12), (2, 12)] {
+        let step = 1e-2;
+        let moved = |by: f32| {
+            let mut value = value.clone();
+            value[at] += by;
+            loss_and_gradient(&value, rows.view(), &classes, &weights, 0.1).0
+        };
+        let slope = (moved(step) - moved(-step)) / (2.0 * step);
+        assert!((slope - gradient[at]).abs() < 1e-3, "{at:?}: {slope} against {}", gradient[at]);
+    }
+}
+
+#[test]
+fn a_rare_class_is_weighed_up_but_not_beyond_its_share() {
+    let weights = class_weights(2, &[0, 0, 0, 1], 1.0);
+    assert!((weights[0] * 3.0 - weights[1]).abs() < 1e-5);
+    assert_eq!(class_weights(2, &[0, 0, 0, 1], 0.0), [1.0, 1.0]);
+}
+
+#[test]
+fn calibration_undoes_too_much_confidence() {
+    // Both classes say class 0 with large logits, but only three of four are.
+    let rows = Array2::from_elem((4, 1), 1.0);
+    let value = Array2::from_shape_vec((2, 2), vec![10.0, 0.0, 0.0, 0.0]).expect("2 x 2");
+    let t = temperature(&value, rows.view(), &[0, 0, 0, 1]);
+    let p = 1.0 / (1.0 + (-10.0 / t).exp());
+    assert!((p - 0.75).abs() < 0.01, "states {p}");
+}
+
+#[test]
+fn wrong_shapes_are_refused_by_name() {
+    let (rows, classes) = blobs(3, 4, 1);
+    let short = Split { rows: rows.view(), classes: &classes[1..] };
+    assert!(matches!(train_head(3, short, None, &HeadPolicy::default()), Err(LearningError::Mismatch { .. })));
+    let whole = Split { rows: rows.view(), classes: &classes };
+    assert!(matches!(train_head(2, whole, None, &HeadPolicy::default()), Err(LearningError::Setting { .. })));
+    assert!(matches!(train_head(1, whole, None, &HeadPolicy::default()), Err(LearningError::Setting { .. })));
+}
