@@ -1,0 +1,239 @@
+//! The engine behind one door: its panics become errors, its writes go one by one, and its flush meets no write.
+//!
+//! Takes    closures over the shard, from blocking threads.
+//! Keeps    `written` and `flushed`: how many writes there were and how many of them are on the disk.
+//! Why      Qdrant Edge 0.7.2 panics where it should answer (a flush beside a write, a full disk), keeps its log for ever,
+//!          and forgets everything that was not flushed. See [`Engine::write`], [`Engine::flush`] and [`super::files`].
+//! Weak at  writes wait for one another, and all wait for a flush (tens of milliseconds): commit a batch, not an image.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Mutex, MutexGuard, PoisonError, RwLock, TryLockError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use dih_core::ports::StoreError;
+use qdrant_edge::{EdgeConfig, EdgeShard, OperationError, OperationResult, UpdateOperation};
+
+use super::files::{self, Home};
+use crate::{fault, index::STORE};
+
+/// Bytes that must stay free on the disk. The engine writes through mapped memory, where a full disk is a signal that
+/// kills the process instead of an error; so nothing is written near the end.
+const SPARE_BYTES: u64 = 256 << 20;
+/// A flush cannot begin while the optimizer swaps segments, some milliseconds each time.
+const FLUSH_TRIES: u32 = 9;
+
+#[derive(Debug)]
+pub(super) struct Engine {
+    home: Home,
+    config: EdgeConfig,
+    /// Bytes of log after which the shard is closed and opened again: only so does the engine let go of its log.
+    log_bytes_max: u64,
+    /// None after an attempt to open it again failed.
+    shard: RwLock<Option<EdgeShard>>,
+    writer: Mutex<()>,
+    written: AtomicU64,
+    flushed: AtomicU64,
+    logged_bytes: AtomicU64,
+    /// Held by whoever merges segments or drops the log.
+    tidying: Mutex<()>,
+}
+
+impl Engine {
+    pub(super) fn open(home: Home, config: EdgeConfig, log_bytes_max: u64) -> Result<Self, StoreError> {
+        let shard = files::load(&home, &config)?;
+        Ok(Self {
+            home,
+            config,
+            log_bytes_max,
+            shard: RwLock::new(Some(shard)),
+            writer: Mutex::new(()),
+            written: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
+            logged_bytes: AtomicU64::new(0),
+            tidying: Mutex::new(()),
+        })
+    }
+
+    pub(super) fn read<T>(
+        &self,
+        action: &str,
+        read: impl FnOnce(&EdgeShard) -> OperationResult<T>,
+    ) -> Result<T, StoreError> {
+        let slot = self.shard.read().unwrap_or_else(PoisonError::into_inner);
+        let shard = slot.as_ref().ok_or_else(|| self.gone(action))?;
+        guard(&self.home, action, || read(shard))
+    }
+
+    /// Lets nobody else write until `write` is done, so that it may read first and then decide.
+    pub(super) fn write<T>(
+        &self,
+        action: &str,
+        write: impl FnOnce(&Writer<'_>) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let turn = self.turn();
+        self.home.check_space(action, SPARE_BYTES)?;
+        write(&Writer { engine: self, _turn: turn })
+    }
+
+    fn turn(&self) -> MutexGuard<'_, ()> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many writes there have been.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// How many of the first writes are on the disk.
+    pub(super) fn flushed(&self) -> u64 {
+        self.flushed.load(Ordering::Acquire)
+    }
+
+    /// Brings every write so far to the disk.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        let _turn = self.turn();
+        let covered = self.written();
+        self.flush_between_swaps()?;
+        self.flushed.fetch_max(covered, Ordering::AcqRel);
+        if self.logged_bytes.load(Ordering::Relaxed) > self.log_bytes_max
+            && let Some(_alone) = try_lock(&self.tidying)
+        {
+            self.drop_log()?;
+        }
+        Ok(())
+    }
+
+    fn flush_between_swaps(&self) -> Result<(), StoreError> {
+        let mut wait = Duration::from_millis(2);
+        for _ in 1..FLUSH_TRIES {
+            match self.read("flush", flush) {
+                Err(_) if try_lock(&self.tidying).is_none() => std::thread::sleep(wait),
+                done => return done,
+            }
+            wait *= 2;
+        }
+        self.read("flush", flush)
+    }
+
+    /// Closes the shard and opens it again without the log it no longer needs. All is flushed when this is called.
+    fn drop_log(&self) -> Result<(), StoreError> {
+        let mut slot = self.shard.write().unwrap_or_else(PoisonError::into_inner);
+        close(&self.home, slot.take());
+        *slot = Some(files::load(&self.home, &self.config)?);
+        self.logged_bytes.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Merges segments and builds graphs where the engine finds it worth while. Reads and writes go on meanwhile.
+    pub(super) fn optimize(&self) -> Result<(), StoreError> {
+        let _alone = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
+        self.read("optimize", |shard| shard.optimize()).map(drop)
+    }
+
+    /// As [`Engine::optimize`], but does nothing while somebody is at it.
+    pub(super) fn optimize_unless_busy(&self) -> Result<(), StoreError> {
+        match try_lock(&self.tidying) {
+            Some(_alone) => self.read("optimize", |shard| shard.optimize()).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns when nobody merges any more.
+    pub(super) fn wait_until_tidy(&self) {
+        drop(self.tidying.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn gone(&self, action: &str) -> StoreError {
+        let remedy = format!("see why `{}` could not be opened again, and restart", self.home.place());
+        fault::refused(STORE, action, remedy)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        let slot = self.shard.get_mut().unwrap_or_else(PoisonError::into_inner);
+        close(&self.home, slot.take());
+    }
+}
+
+/// The shard flushes once more when dropped, and panics when it cannot. Nothing that was committed depends on it.
+fn close(home: &Home, shard: Option<EdgeShard>) {
+    if let Err(e) = guard(home, "close", move || {
+        drop(shard);
+        Ok(())
+    }) {
+        tracing::warn!(error = %dih_core::chain(&e), "index was not closed cleanly");
+    }
+}
+
+fn flush(shard: &EdgeShard) -> OperationResult<()> {
+    shard.flush();
+    Ok(())
+}
+
+fn try_lock(mutex: &Mutex<()>) -> Option<MutexGuard<'_, ()>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
+}
+
+/// The right to write.
+pub(super) struct Writer<'a> {
+    engine: &'a Engine,
+    _turn: MutexGuard<'a, ()>,
+}
+
+impl Writer<'_> {
+    pub(super) fn read<T>(
+        &self,
+        action: &str,
+        read: impl FnOnce(&EdgeShard) -> OperationResult<T>,
+    ) -> Result<T, StoreError> {
+        self.engine.read(action, read)
+    }
+
+    /// One write, whole or not at all. `bytes` is about what the log will take.
+    pub(super) fn update(&self, action: &str, bytes: usize, operation: UpdateOperation) -> Result<(), StoreError> {
+        let done = self.engine.read(action, |shard| shard.update(operation));
+        // Counted also when it failed: some of it may be there, and a flush must cover it.
+        self.engine.written.fetch_add(1, Ordering::AcqRel);
+        self.engine.logged_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        done
+    }
+}
+
+/// Turns the engine's errors and panics into errors of the port.
+pub(super) fn guard<T>(home: &Home, action: &str, call: impl FnOnce() -> OperationResult<T>) -> Result<T, StoreError> {
+    let source: Box<dyn std::error::Error + Send + Sync> = match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(e)) if is_full(&e.to_string()) => full(e.to_string()),
+        Ok(Err(e)) => Box::<OperationError>::from(e),
+        Err(panic) => match told(&*panic) {
+            told if is_full(&told) => full(told),
+            told => format!("the engine panicked: {told}").into(),
+        },
+    };
+    Err(fault::on_disk(STORE, action.to_owned(), &home.place(), source))
+}
+
+/// The engine passes the operating system's word on as text only.
+fn is_full(text: &str) -> bool {
+    ["No space left on device", "StorageFull", "os error 28", "Disk quota exceeded"].iter().any(|w| text.contains(w))
+}
+
+fn full(text: String) -> Box<dyn std::error::Error + Send + Sync> {
+    Box::new(std::io::Error::new(std::io::ErrorKind::StorageFull, text))
+}
+
+fn told(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a word".into())
+}

@@ -1,0 +1,342 @@
+//! The contract, the directory, and kill -9.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use dih_core::{Class, Classify};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tempfile::TempDir;
+
+use super::*;
+use crate::contract::{self, SPACE_NUMBERS, sample};
+
+fn space() -> VectorSpace {
+    contract::spaces()[0].0.clone()
+}
+
+fn open(directory: &Path) -> EdgeIndex {
+    EdgeIndex::open(directory, &contract::spaces()).expect("opens")
+}
+
+/// Merges, indexes and drops its log all the time, where the other would wait for tens of thousands of images.
+fn open_restless(directory: &Path) -> EdgeIndex {
+    let restless = Tuning { graph_from_kb: 1, optimize_every: 20, log_bytes_max: 100_000 };
+    EdgeIndex::open_tuned(directory, &contract::spaces(), restless).expect("opens")
+}
+
+fn home() -> TempDir {
+    tempfile::tempdir().expect("a temporary folder")
+}
+
+async fn check_contract(open: fn(&Path) -> EdgeIndex) {
+    let home = home();
+    let number = AtomicU64::new(0);
+    contract::index(async || {
+        let directory = home.path().join(number.fetch_add(1, Ordering::Relaxed).to_string());
+        Arc::new(open(&directory)) as Arc<dyn Index>
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edge_keeps_the_contract() {
+    check_contract(open).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn edge_keeps_the_contract_while_it_tidies_up() {
+    check_contract(open_restless).await;
+}
+
+#[track_caller]
+fn refused(opened: Result<EdgeIndex, StoreError>, word: &str) {
+    let error = opened.expect_err("must be refused");
+    assert_eq!(error.class(), Class::Halt);
+    assert!(chain(&error).to_string().contains(word), "{}", chain(&error));
+}
+
+#[test]
+fn a_directory_that_is_open_is_refused_by_the_name_of_its_lock() {
+    let home = home();
+    let _first = open(home.path());
+    refused(EdgeIndex::open(home.path(), &contract::spaces()), "index.lock");
+}
+
+#[test]
+fn a_directory_made_for_other_spaces_is_refused_and_left_alone() {
+    let home = home();
+    drop(open(home.path()));
+    let other = [(VectorSpace("other-f32".into()), SPACE_NUMBERS)];
+    refused(EdgeIndex::open(home.path(), &other), "move the directory away");
+    refused(EdgeIndex::open(home.path(), &[(space(), SPACE_NUMBERS + 1)]), "move the directory away");
+    refused(EdgeIndex::open(home.path(), &[]), "move the directory away");
+    drop(open(home.path()));
+}
+
+#[test]
+fn a_space_that_cannot_be_is_refused() {
+    let named = |name: &str, numbers| [(VectorSpace(name.into()), numbers)];
+    refused(EdgeIndex::open(home().path(), &named(FINGERPRINT, 8)), "other than `fingerprint`");
+    refused(EdgeIndex::open(home().path(), &named("a", 0)), "numbers a vector");
+}
+
+#[test]
+fn a_half_made_directory_is_made_again() {
+    let home = home();
+    std::fs::create_dir_all(home.path().join("shard.new/segments/junk")).expect("writes");
+    drop(open(home.path()));
+}
+
+/// Everything the index knows of the first `n` samples.
+async fn known(index: &EdgeIndex, n: u64) -> BTreeMap<u64, (Record, Option<Vec<f32>>)> {
+    let mut all = BTreeMap::new();
+    for n in 0..n {
+        if let Some(record) = index.get(sample::id(n)).await.expect("reads") {
+            all.insert(n, (record, index.vector(sample::id(n), &space()).await.expect("reads")));
+        }
+    }
+    all
+}
+
+async fn put(index: &EdgeIndex, n: u64) {
+    index.claim(&sample::record(n)).await.expect("claims");
+    let vector: Vec<_> = (0..SPACE_NUMBERS as u64).map(|i| sample::scatter(n * 8 + i) as i32 as f32).collect();
+    index.put_vector(sample::id(n), &space(), &vector).await.expect("puts");
+    index.change(sample::id(n), &Change::to(State::Clustered)).await.expect("changes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn merging_and_reopening_lose_nothing_and_double_nothing() {
+    const N: u64 = 600;
+    let home = home();
+    let index = open_restless(home.path());
+    for n in 0..N {
+        put(&index, n).await;
+    }
+    index.commit().await.expect("commits");
+    let before = known(&index, N).await;
+    assert_eq!(before.len() as u64, N);
+    index.optimize().await.expect("optimizes");
+    let indexed = index.engine.read("look", |shard| Ok(shard.info().indexed_vectors_count)).expect("looks");
+    assert!(indexed > 0, "the engine found nothing to do");
+    assert_eq!(known(&index, N).await, before);
+    index.close().await.expect("closes");
+    drop(index);
+    for round in 0..2 {
+        let index = open_restless(home.path());
+        assert_eq!(known(&index, N).await, before, "round {round}");
+        assert_eq!(index.count(&Select::default()).await.expect("counts"), N);
+        // A write after opening must not be taken for an old one.
+        index.change(sample::id(1), &Change::to(State::Held)).await.expect("changes");
+        assert_eq!(index.get(sample::id(1)).await.expect("reads").map(|r| r.state), Some(State::Held));
+        index.change(sample::id(1), &Change::to(State::Clustered)).await.expect("changes");
+        index.close().await.expect("closes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_and_commits_go_on_while_segments_are_merged() {
+    let home = home();
+    let index = Arc::new(open_restless(home.path()));
+    for n in 0..300 {
+        put(&index, n).await;
+    }
+    let optimizing = tokio::spawn({
+        let index = index.clone();
+        async move { index.optimize().await }
+    });
+    for n in 300..400 {
+        put(&index, n).await;
+        if n % 10 == 0 {
+            index.commit().await.expect("commits beside a merge");
+        }
+    }
+    optimizing.await.expect("ends").expect("optimizes");
+    assert_eq!(index.count(&Select::default()).await.expect("counts"), 400);
+    assert_eq!(known(&index, 400).await.len(), 400);
+    index.close().await.expect("closes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repair_that_was_cut_off_is_finished_from_what_it_put_aside() {
+    let home = home();
+    let index = open(home.path());
+    put(&index, 1).await;
+    put(&index, 2).await;
+    index.close().await.expect("closes");
+    let before = known(&index, 3).await;
+    let point = index.engine.read("look", |shard| {
+        let with = (Some(WithPayloadInterface::Bool(true)), Some(WithVector::Bool(true)));
+        shard.retrieve(&[points::point_id(sample::id(1))], with.0, with.1)
+    });
+    let point = point.expect("reads").pop().expect("is there");
+    let aside = qdrant_edge::PointStructPersisted {
+        id: point.id,
+        vector: point.vector.expect("has some").into(),
+        payload: point.payload,
+    };
+    let delete = PointOperations::DeletePoints { ids: vec![point.id] };
+    let deleted =
+        index.engine.write("delete", |writer| writer.update("delete", 0, UpdateOperation::PointOperation(delete)));
+    deleted.expect("deletes");
+    index.close().await.expect("closes");
+    assert_eq!(known(&index, 3).await.len(), 1);
+    drop(index);
+    let file = home.path().join("shard/repair.json");
+    std::fs::write(&file, serde_json::to_vec(&[aside]).expect("is plain data")).expect("writes");
+    assert_eq!(known(&open(home.path()), 3).await, before);
+    assert!(!file.exists());
+}
+
+/// What a crash between the new segment and the end of the old one leaves behind.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_left_in_two_segments_is_kept_once() {
+    let home = home();
+    let index = open(home.path());
+    for n in 0..10 {
+        put(&index, n).await;
+    }
+    index.close().await.expect("closes");
+    let before = known(&index, 10).await;
+    drop(index);
+    let segments = home.path().join("shard/segments");
+    let segment = std::fs::read_dir(&segments).expect("is there").flatten().next().expect("has one").path();
+    let copy = segments.join("00000000-0000-4000-8000-000000000001");
+    let copied = Command::new("cp").arg("-r").args([&segment, &copy]).status().expect("cp runs");
+    assert!(copied.success());
+    for _ in 0..2 {
+        let index = open(home.path());
+        assert_eq!(index.count(&Select::default()).await.expect("counts"), 10);
+        assert_eq!(known(&index, 10).await, before);
+        index.close().await.expect("closes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_does_not_grow_for_ever() {
+    let home = home();
+    let index = open_restless(home.path());
+    let log_bytes = || -> u64 {
+        let files = std::fs::read_dir(home.path().join("shard/wal")).expect("is there").flatten();
+        files.map(|file| file.metadata().map_or(0, |m| m.len())).sum()
+    };
+    index.claim(&sample::record(0)).await.expect("claims");
+    for round in 0..12 {
+        // A megabyte of log each.
+        for n in 0..400 {
+            index
+                .change(sample::id(0), &Change { label_score: Some(n as f32), ..Change::default() })
+                .await
+                .expect("changes");
+        }
+        index.commit().await.expect("commits");
+        assert!(log_bytes() <= 4 * points::LOG_FILE_BYTES as u64, "{} after {round} rounds", log_bytes());
+    }
+    assert_eq!(index.get(sample::id(0)).await.expect("reads").and_then(|r| r.label_score), Some(399.0));
+    index.close().await.expect("closes");
+}
+
+/// The child that [`what_was_committed_survives_kill_9`] kills. It prints what it has committed.
+const CHILD_DIRECTORY: &str = "DIH_TEST_EDGE_CHILD_DIRECTORY";
+const CHILD_FROM: &str = "DIH_TEST_EDGE_CHILD_FROM";
+const CHILD_RESTLESS: &str = "DIH_TEST_EDGE_CHILD_RESTLESS";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a child process of what_was_committed_survives_kill_9"]
+async fn child_that_writes_until_it_is_killed() {
+    let directory = std::env::var_os(CHILD_DIRECTORY).map(PathBuf::from).expect("the parent says where to write");
+    let from: u64 =
+        std::env::var(CHILD_FROM).ok().and_then(|n| n.parse().ok()).expect("the parent says where to begin");
+    let restless = std::env::var_os(CHILD_RESTLESS).is_some();
+    let index = if restless { open_restless(&directory) } else { open(&directory) };
+    println!("\nopened");
+    for n in from.. {
+        put(&index, n).await;
+        // A change to an earlier image, too: what was flushed once must not fall back.
+        index
+            .change(sample::id(n / 2), &Change { label_score: Some(n as f32), ..Change::default() })
+            .await
+            .expect("changes");
+        if n % 3 == 0 {
+            index.commit().await.expect("commits");
+            println!("committed {n}");
+        }
+    }
+}
+
+/// Runs the child until it has been killed at a random moment; gives the last number it printed as committed.
+fn run_and_kill(directory: &Path, from: u64, restless: bool, life: Duration) -> Option<u64> {
+    let mut command = Command::new(std::env::current_exe().expect("a test has a path"));
+    command
+        .args(["--exact", "index::edge::tests::child_that_writes_until_it_is_killed", "--ignored", "--nocapture"])
+        .env(CHILD_DIRECTORY, directory)
+        .env(CHILD_FROM, from.to_string())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    if restless {
+        command.env(CHILD_RESTLESS, "1");
+    }
+    let mut child = command.spawn().expect("the child starts");
+    let mut lines = BufReader::new(child.stdout.take().expect("is piped")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line == "opened"), "the child ended before it opened the index");
+    std::thread::sleep(life);
+    child.kill().expect("is killed"); // SIGKILL
+    let committed = lines.filter_map(|line| line.strip_prefix("committed ")?.parse().ok()).max();
+    child.wait().expect("is gone");
+    committed
+}
+
+/// Everything of image `n` that was committed together with image `committed` or before is there.
+async fn check_survivor(index: &EdgeIndex, n: u64, committed: u64) {
+    let record = index.get(sample::id(n)).await.expect("reads").expect("was committed");
+    assert_eq!(record.state, State::Clustered, "image {n} of {committed}");
+    assert_eq!(record.image, sample::record(n).image);
+    assert!(index.vector(sample::id(n), &space()).await.expect("reads").is_some(), "image {n} of {committed}");
+    // Images 2n and 2n + 1 changed it, too.
+    if let Some(last) = [2 * n + 1, 2 * n].into_iter().find(|by| *by <= committed) {
+        assert!(record.label_score >= Some(last as f32), "image {n} of {committed}: {:?}", record.label_score);
+    }
+}
+
+async fn check_kills(seed: u64, restless: bool) {
+    eprintln!("seed {seed}");
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let home = home();
+    let (mut from, mut committed) = (0, None);
+    for round in 0..5 {
+        let life = Duration::from_millis(random.random_range(300..1_500));
+        committed = run_and_kill(home.path(), from, restless, life).or(committed);
+        let index = if restless { open_restless(home.path()) } else { open(home.path()) };
+        for n in 0..=committed.unwrap_or(0) {
+            if let Some(committed) = committed {
+                check_survivor(&index, n, committed).await;
+            }
+        }
+        // Neither lost nor doubled: the count agrees with the pages, record by record.
+        let page = index.page(&Select::default(), None, 1_000_000, None).await.expect("pages");
+        let held = page.records.len() as u64;
+        assert_eq!(index.count(&Select::default()).await.expect("counts"), held, "round {round}");
+        // As after a crash: what was not committed is done again.
+        from = committed.map_or(0, |n| n + 1);
+        index.close().await.expect("closes");
+        eprintln!("round {round}: killed after {life:?}, committed {committed:?}, held {held}");
+    }
+    assert!(committed.is_some(), "the child was always killed too early to show anything");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_survives_kill_9() {
+    check_kills(20_261_122, false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_survives_kill_9_beside_a_merge() {
+    check_kills(20_261_123, true).await;
+}

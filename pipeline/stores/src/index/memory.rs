@@ -1,0 +1,206 @@
+//! The fake: every record behind one lock, every search exact and by brute force.
+
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use dih_core::{
+    ImageId, Label, UploadSeq,
+    event::VectorSpace,
+    image::Fingerprint,
+    ports::{Index, NearFingerprint, NearVector, Page, Select, StoreError},
+    record::{Change, Record, State},
+};
+
+use super::{COSINE_TOLERANCE, add_vote, apply, matches, normalised, not_found, unknown_space, wrong_length};
+
+/// The index of this process only, gone with it.
+#[derive(Debug, Default)]
+pub struct MemoryIndex {
+    /// None: any space, of any length.
+    spaces: Option<Vec<(VectorSpace, usize)>>,
+    held: Mutex<BTreeMap<ImageId, Held>>,
+}
+
+#[derive(Debug)]
+struct Held {
+    record: Record,
+    /// Of the claim; a later change of the image does not move it.
+    fingerprint: Fingerprint,
+    vectors: BTreeMap<VectorSpace, Vec<f32>>,
+}
+
+impl MemoryIndex {
+    /// Takes vectors of these spaces and lengths only. [`MemoryIndex::default`] takes any.
+    pub fn with_spaces(spaces: &[(VectorSpace, usize)]) -> Self {
+        Self { spaces: Some(spaces.to_vec()), held: Mutex::default() }
+    }
+
+    fn held(&self) -> MutexGuard<'_, BTreeMap<ImageId, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, space: &VectorSpace, length: Option<usize>) -> Result<(), StoreError> {
+        let Some(known) = &self.spaces else { return Ok(()) };
+        let (_, want) = known.iter().find(|(name, _)| name == space).ok_or_else(|| unknown_space(space, known))?;
+        match length {
+            Some(got) if got != *want => Err(wrong_length(space, got, *want)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Index for MemoryIndex {
+    async fn claim(&self, record: &Record) -> Result<Record, StoreError> {
+        let mut held = self.held();
+        let fresh = || Held {
+            record: record.clone(),
+            fingerprint: record.image.fingerprints.upright(),
+            vectors: BTreeMap::new(),
+        };
+        Ok(held.entry(record.id()).or_insert_with(fresh).record.clone())
+    }
+
+    async fn get(&self, id: ImageId) -> Result<Option<Record>, StoreError> {
+        Ok(self.held().get(&id).map(|h| h.record.clone()))
+    }
+
+    async fn change(&self, id: ImageId, change: &Change) -> Result<(), StoreError> {
+        let mut held = self.held();
+        let found = held.get_mut(&id).ok_or_else(|| not_found(id))?;
+        apply(&mut found.record, change);
+        Ok(())
+    }
+
+    async fn change_from(&self, id: ImageId, from: &[State], change: &Change) -> Result<bool, StoreError> {
+        let mut held = self.held();
+        let found = held.get_mut(&id).ok_or_else(|| not_found(id))?;
+        let matches = from.contains(&found.record.state);
+        if matches {
+            apply(&mut found.record, change);
+        }
+        Ok(matches)
+    }
+
+    async fn vote(&self, id: ImageId, upload: UploadSeq, labels: &[Label]) -> Result<(), StoreError> {
+        let mut held = self.held();
+        let found = held.get_mut(&id).ok_or_else(|| not_found(id))?;
+        add_vote(&mut found.record, upload, labels);
+        Ok(())
+    }
+
+    async fn near_fingerprints(
+        &self,
+        queries: &[Fingerprint],
+        radius: u32,
+        limit: usize,
+    ) -> Result<Vec<NearFingerprint>, StoreError> {
+        let held = self.held();
+        let mut near: Vec<_> = held
+            .values()
+            .filter_map(|h| {
+                let distances = queries.iter().enumerate().map(|(query, q)| (h.fingerprint.distance(*q), query));
+                let (distance, query) = distances.min()?;
+                (distance <= radius).then(|| NearFingerprint { record: h.record.clone(), distance, query })
+            })
+            .collect();
+        near.sort_by_key(|n| (n.distance, n.record.upload(), n.record.id()));
+        near.truncate(limit);
+        Ok(near)
+    }
+
+    async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {
+        self.check(space, Some(vector.len()))?;
+        let unit = normalised(id, vector)?;
+        let mut held = self.held();
+        let found = held.get_mut(&id).ok_or_else(|| not_found(id))?;
+        found.vectors.insert(space.clone(), unit);
+        Ok(())
+    }
+
+    async fn vector(&self, id: ImageId, space: &VectorSpace) -> Result<Option<Vec<f32>>, StoreError> {
+        self.check(space, None)?;
+        Ok(self.held().get(&id).and_then(|h| h.vectors.get(space).cloned()))
+    }
+
+    async fn near_vectors(
+        &self,
+        space: &VectorSpace,
+        vector: &[f32],
+        cosine_min: f32,
+        states: &[State],
+        limit: usize,
+    ) -> Result<Vec<NearVector>, StoreError> {
+        self.check(space, Some(vector.len()))?;
+        let unit = normalised("query", vector)?;
+        let held = self.held();
+        let mut near: Vec<_> = held
+            .values()
+            .filter(|h| states.is_empty() || states.contains(&h.record.state))
+            .filter_map(|h| {
+                let stored = h.vectors.get(space).filter(|v| v.len() == unit.len())?;
+                let cosine: f32 = stored.iter().zip(&unit).map(|(a, b)| a * b).sum();
+                (cosine + COSINE_TOLERANCE >= cosine_min)
+                    .then(|| NearVector { record: h.record.clone(), cosine: cosine.clamp(-1.0, 1.0) })
+            })
+            .collect();
+        near.sort_by(|a, b| {
+            b.cosine
+                .total_cmp(&a.cosine)
+                .then_with(|| (a.record.upload(), a.record.id()).cmp(&(b.record.upload(), b.record.id())))
+        });
+        near.truncate(limit);
+        Ok(near)
+    }
+
+    async fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {
+        let of = |h: &&Held| h.record.repeat.as_ref().is_some_and(|r| r.of == id);
+        Ok(self.held().values().filter(of).map(|h| h.record.clone()).collect())
+    }
+
+    async fn page(
+        &self,
+        select: &Select,
+        after: Option<ImageId>,
+        limit: usize,
+        with: Option<&VectorSpace>,
+    ) -> Result<Page, StoreError> {
+        if let Some(space) = with {
+            self.check(space, None)?;
+        }
+        let held = self.held();
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut found = held.range((from, Bound::Unbounded)).filter(|(_, h)| matches(select, &h.record));
+        let vector = |h: &Held| with.and_then(|space| h.vectors.get(space).cloned());
+        let records: Vec<_> = found.by_ref().take(limit.max(1)).map(|(_, h)| (h.record.clone(), vector(h))).collect();
+        let more = found.next().is_some();
+        let next = records.last().filter(|_| more).map(|(record, _)| record.id());
+        Ok(Page { records, next })
+    }
+
+    async fn count(&self, select: &Select) -> Result<u64, StoreError> {
+        Ok(self.held().values().filter(|h| matches(select, &h.record)).count() as u64)
+    }
+
+    async fn commit(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::contract;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn memory_keeps_the_contract() {
+        let make = async || Arc::new(MemoryIndex::with_spaces(&contract::spaces())) as Arc<dyn Index>;
+        contract::index(make).await;
+    }
+}

@@ -1,0 +1,86 @@
+//! The image index: claims, fingerprints, vectors and states.
+//!
+//! The rules that all adapters share stand here; how each keeps its records stands in its own file.
+
+#[cfg(feature = "edge")]
+pub mod edge;
+mod memory;
+
+#[cfg(feature = "edge")]
+pub use edge::EdgeIndex;
+pub use memory::MemoryIndex;
+
+use dih_core::{
+    ImageId, Label, UploadSeq,
+    event::VectorSpace,
+    ports::{Select, StoreError},
+    record::{Change, Record},
+};
+
+use crate::fault;
+
+const STORE: &str = "index";
+
+/// How far a cosine may miss `cosine_min` and still count: what adding 1,280 rounded products may lose.
+const COSINE_TOLERANCE: f32 = 1e-5;
+
+fn not_found(id: ImageId) -> StoreError {
+    StoreError::NotFound { store: STORE, key: id.to_string() }
+}
+
+fn apply(record: &mut Record, change: &Change) {
+    let Change { state, epoch, repeat, label_score, cluster, reason, prior, image } = change.clone();
+    record.state = state.unwrap_or(record.state);
+    record.epoch = epoch.unwrap_or(record.epoch);
+    record.repeat = repeat.unwrap_or(record.repeat.take());
+    record.label_score = label_score.or(record.label_score);
+    record.cluster = cluster.or(record.cluster);
+    record.reason = reason.or(record.reason.take());
+    record.prior = prior.or(record.prior);
+    if let Some(image) = image {
+        record.image = image;
+    }
+}
+
+/// Adds labels to the votes of an upload. False when nothing changed: all are known, or it is the holder's own upload.
+fn add_vote(record: &mut Record, upload: UploadSeq, labels: &[Label]) -> bool {
+    if upload == record.upload() {
+        return false;
+    }
+    let mut changed = !record.votes.contains_key(&upload);
+    let known = record.votes.entry(upload).or_default();
+    for label in labels {
+        if !known.contains(label) {
+            known.push(label.clone());
+            changed = true;
+        }
+    }
+    changed
+}
+
+fn matches(select: &Select, record: &Record) -> bool {
+    let Select { states, labels, attributes } = select;
+    (states.is_empty() || states.contains(&record.state))
+        && (labels.is_empty() || labels.iter().any(|l| record.image.labels.contains(l)))
+        && attributes.iter().all(|(key, value)| record.image.attributes.get(key) == Some(value))
+}
+
+/// The vector scaled to length 1. One that has no direction (zero, not finite) is refused as unreadable.
+fn normalised(id: impl ToString, vector: &[f32]) -> Result<Vec<f32>, StoreError> {
+    let length = vector.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
+    if !length.is_finite() || length < f64::from(f32::MIN_POSITIVE) {
+        return Err(fault::corrupt(STORE, id, "the vector has no direction: it is zero or not finite"));
+    }
+    Ok(vector.iter().map(|x| (f64::from(*x) / length) as f32).collect())
+}
+
+fn unknown_space(space: &VectorSpace, known: &[(VectorSpace, usize)]) -> StoreError {
+    let names: Vec<_> = known.iter().map(|(space, _)| format!("`{}`", space.0)).collect();
+    let remedy = format!("use one of the spaces it was opened with: {}", names.join(", "));
+    fault::refused(STORE, format!("use the vector space `{}`", space.0), remedy)
+}
+
+fn wrong_length(space: &VectorSpace, got: usize, want: usize) -> StoreError {
+    let action = format!("take a vector of {got} numbers for the space `{}`, which has {want}", space.0);
+    fault::refused(STORE, action, "use the embedding model that the space is named after")
+}
