@@ -1,0 +1,134 @@
+//! Where each notice goes, and under which name.
+
+use std::fmt::Write;
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use dih_core::{
+    Epoch, Notice, UploadSeq,
+    event::{DeadLetter, Image},
+    topology::{self, header, subject},
+    verdict::{Answer, Status},
+};
+use dih_proto::Wire;
+use sha2::{Digest, Sha256};
+
+/// A message of ours, ready to be published.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) subject: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// Set for a verdict, of which the broker takes only the first.
+    pub(crate) verdict: Option<(UploadSeq, Status)>,
+}
+
+impl Outgoing {
+    pub(crate) fn new(subject: impl Into<String>, message: &impl Wire, id: &str) -> Self {
+        Self::unnamed(subject, message).named(Some(id))
+    }
+
+    /// Without a name, a second publish is a second message.
+    pub(crate) fn unnamed(subject: impl Into<String>, message: &impl Wire) -> Self {
+        Self { subject: subject.into(), headers: HeaderMap::new(), body: message.encode().into(), verdict: None }
+    }
+
+    pub(crate) fn named(mut self, id: Option<&str>) -> Self {
+        if let Some(id) = id {
+            self.headers.insert(header::MSG_ID, id);
+        }
+        self
+    }
+
+    fn of(mut self, upload: UploadSeq, epoch: Epoch) -> Self {
+        self.headers.insert(header::UPLOAD, upload.to_string());
+        self.headers.insert(header::EPOCH, epoch.to_string());
+        self
+    }
+
+    /// `cause` names what it follows from, `index` tells the notices of one outcome apart.
+    pub(crate) fn notice(notice: &Notice, cause: &str, index: usize) -> Self {
+        let id = format!("{cause}.{index}");
+        let fact = |consumer: &str, image: &Image, body: Vec<u8>| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::MSG_ID, id.as_str());
+            let subject = subject_of(consumer).to_owned();
+            Self { subject, headers, body: body.into(), verdict: None }.of(image.upload, image.epoch)
+        };
+        match notice {
+            Notice::Stored(event) => fact("dedupe", &event.image, event.encode()),
+            Notice::Unique(event) => fact("verify", &event.image, event.encode()),
+            Notice::Verified(event) => fact("embed", &event.image, event.encode()),
+            Notice::Embedded(event) => fact("cluster", &event.image, event.encode()),
+            Notice::Clustered(event) => fact("organize", &event.image, event.encode()),
+            Notice::Answer(answer) => Self::answer(answer, &id),
+            Notice::Published(event) => {
+                Self::new(format!("dih.v1.dataset.published.{}", event.version.dataset), event, &id)
+            }
+            Notice::Trained(event) => {
+                Self::new(format!("dih.v1.training.completed.{}", event.version.dataset), event, &id)
+            }
+            Notice::JobFailed(event) => Self::new(job_failed_subject(&event.request), event, &id),
+        }
+    }
+
+    pub(crate) fn answer(answer: &Answer, id: &str) -> Self {
+        let (upload, epoch) = (answer.upload, answer.epoch);
+        if epoch == Epoch(0) {
+            let verdict = Some((upload, answer.status));
+            let message = Self::new(subject::verdict(upload), answer, id).of(upload, epoch);
+            return Self { verdict, ..message };
+        }
+        Self::new(subject::revision(upload), answer, &format!("{id}.{upload}.{epoch}")).of(upload, epoch)
+    }
+
+    pub(crate) fn dead(letter: &DeadLetter) -> Self {
+        let id = format!("dead.{}.{}", letter.consumer, letter.stream_sequence);
+        let mut message = Self::new(subject::dead(&letter.consumer), letter, &id);
+        if let Some(upload) = letter.upload {
+            message.headers.insert(header::UPLOAD, upload.to_string());
+        }
+        message
+    }
+}
+
+/// Subject that feeds a consumer of the table.
+pub(crate) fn subject_of(consumer: &str) -> &'static str {
+    topology::consumer(consumer).expect("the name is a row of the table").subject
+}
+
+/// A request is any text; a subject takes tokens only, so what is no token is hashed.
+pub(crate) fn job_failed_subject(request: &str) -> String {
+    let token = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !request.is_empty() && request.len() <= 64 && request.chars().all(token) {
+        return format!("dih.v1.job.failed.{request}");
+    }
+    let hash = Sha256::digest(request.as_bytes());
+    let hex = hash.iter().take(16).fold(String::new(), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    });
+    format!("dih.v1.job.failed.{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_of_any_text_makes_one_token() {
+        assert_eq!(job_failed_subject("cut-1_a"), "dih.v1.job.failed.cut-1_a");
+        for odd in ["", "a.b", "a b", "*", &"x".repeat(65)] {
+            let subject = job_failed_subject(odd);
+            assert_eq!(subject.split('.').count(), 5, "{subject}");
+            assert!(!subject.contains(['*', ' ', '>']), "{subject}");
+        }
+    }
+
+    #[test]
+    fn every_fact_goes_to_the_consumer_that_takes_it() {
+        for consumer in ["dedupe", "verify", "embed", "cluster", "organize"] {
+            assert!(subject_of(consumer).starts_with("dih.v1.image."));
+        }
+    }
+}

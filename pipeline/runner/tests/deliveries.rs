@@ -1,0 +1,205 @@
+//! The loop with small stages through real streams: what becomes of a delivery.
+
+mod world;
+
+use std::time::Duration;
+
+use dih_core::{
+    StageName, UploadSeq,
+    config::HumanDuration,
+    topology::{DEAD, IMAGES, UPLOADS, VERDICTS},
+    verdict::Status,
+};
+use dih_runner::{RunError, RunnerConfig, dead, health::State, ledger};
+use world::{CurateAll, Obedient, World, config, photo, until};
+
+async fn answered(world: &World, upload: UploadSeq) -> Status {
+    let answer = async || ledger::answer_of(&world.connection, upload).await.expect("the broker answers");
+    until("the upload is answered", async || answer().await.is_some()).await;
+    answer().await.expect("just seen").status
+}
+
+async fn emptied(world: &World, stream: &str) {
+    until("the stream is empty", async || world.stream_len(stream).await == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_is_answered_and_acknowledged() {
+    let world = World::new().await;
+    let uploads = world.submit(&["curate a", "reject b"]).await;
+    let running = world.run(Obedient::new());
+    assert_eq!(answered(&world, uploads[0]).await, Status::Curated);
+    assert_eq!(answered(&world, uploads[1]).await, Status::Rejected);
+    emptied(&world, UPLOADS).await;
+    running.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_stage_emits_the_next_one_takes() {
+    let world = World::new().await;
+    let uploads = world.submit(&["emit a", "emit b"]).await;
+    let (ingest, dedupe) = (world.run(Obedient::new()), world.run(CurateAll));
+    for upload in uploads {
+        assert_eq!(answered(&world, upload).await, Status::Curated);
+    }
+    emptied(&world, IMAGES).await;
+    ingest.stop().await.expect("an orderly end");
+    dedupe.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_try_is_repeated_with_growing_delay() {
+    let world = World::new().await;
+    let uploads = world.submit(&["third-time lucky"]).await;
+    let stage = Obedient::new();
+    let tale = stage.tale.clone();
+    let running = world.run(stage);
+    assert_eq!(answered(&world, uploads[0]).await, Status::Curated);
+    let tries = tale.tries("third-time lucky");
+    assert_eq!(tries.len(), 3);
+    let (first, second) = (tries[1] - tries[0], tries[2] - tries[1]);
+    // 100 ms and 200 ms, shortened by a quarter at most.
+    assert!(first >= Duration::from_millis(75) && second >= Duration::from_millis(150), "{first:?} {second:?}");
+    running.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_never_succeeds_is_given_up_after_its_tries_and_answered_dead() {
+    let world = World::new().await;
+    let uploads = world.submit(&["never mind"]).await;
+    let stage = Obedient::new();
+    let tale = stage.tale.clone();
+    let running = world.run(stage);
+    assert_eq!(answered(&world, uploads[0]).await, Status::Dead);
+    emptied(&world, UPLOADS).await;
+    assert_eq!(tale.tries("never mind").len(), 4);
+    let letters = dead::list(&world.connection).await.expect("the broker answers");
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].letter.reasons.first().map(String::as_str), Some("gave_up"));
+    running.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nothing_succeeds_a_message_is_not_given_up() {
+    let world = World::new().await;
+    world.submit(&["never mind"]).await;
+    let stage = Obedient::new();
+    let tale = stage.tale.clone();
+    let patient = RunnerConfig { patience: HumanDuration::secs(600), ..config() };
+    let running = world.run_with(stage, patient, 2);
+    until("it was tried five times", async || tale.tries("never mind").len() >= 5).await;
+    assert_eq!(world.stream_len(DEAD).await, 0);
+    // Now something else succeeds, so it is the message.
+    let healthy = world.submit(&["curate this"]).await;
+    assert_eq!(answered(&world, healthy[0]).await, Status::Curated);
+    until("it is given up", async || world.stream_len(DEAD).await == 1).await;
+    running.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bad_input_goes_to_the_dead_letters_with_its_bytes_and_all_reasons() {
+    let world = World::new().await;
+    let uploads = world.submit(&["bad photo"]).await;
+    let running = world.run(Obedient::new());
+    assert_eq!(answered(&world, uploads[0]).await, Status::Dead);
+    emptied(&world, UPLOADS).await;
+    let dead = dead::show(&world.connection, 1).await.expect("the broker answers").expect("it is dead");
+    assert_eq!(dead.letter.reasons, ["bad_input", "outer reason", "inner reason"]);
+    assert_eq!(dead.letter.payload, dih_proto::Wire::encode(&photo("bad photo")));
+    assert_eq!(dead.letter.subject, "dih.v1.upload.cam1");
+    assert_eq!((dead.letter.upload, dead.letter.attempts), (Some(uploads[0]), 1));
+    let answer = ledger::answer_of(&world.connection, uploads[0]).await.expect("read").expect("answered");
+    assert_eq!((answer.stage, answer.reason.as_str()), (StageName::Ingest, "bad_input"));
+    assert_eq!(answer.source.as_deref(), Some("bad photo"));
+    running.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_is_a_dead_letter_and_the_loop_goes_on() {
+    let world = World::new().await;
+    let uploads = world.submit(&["panic now", "curate this"]).await;
+    let running = world.run(Obedient::new());
+    assert_eq!(answered(&world, uploads[0]).await, Status::Dead);
+    assert_eq!(answered(&world, uploads[1]).await, Status::Curated);
+    let dead = dead::show(&world.connection, 1).await.expect("the broker answers").expect("it is dead");
+    assert_eq!(dead.letter.reasons[0], "panicked");
+    running.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_that_are_no_message_are_answered_dead_under_their_number() {
+    let world = World::new().await;
+    let jetstream = world.connection.jetstream();
+    let sent = jetstream.publish("dih.v1.upload.cam9", "no protobuf".into()).await.expect("sent");
+    let upload = UploadSeq(sent.await.expect("stored").sequence);
+    let running = world.run(Obedient::new());
+    assert_eq!(answered(&world, upload).await, Status::Dead);
+    let answer = ledger::answer_of(&world.connection, upload).await.expect("read").expect("answered");
+    assert_eq!(answer.reason, "undecodable");
+    assert_eq!(answer.device.map(|d| d.to_string()).as_deref(), Some("cam9"));
+    let dead = dead::show(&world.connection, 1).await.expect("the broker answers").expect("it is dead");
+    assert_eq!(dead.letter.payload, "no protobuf");
+    running.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_cannot_speak_for_another() {
+    let world = World::new().await;
+    let body = dih_proto::Wire::encode(&photo("curate this"));
+    let sent = world.connection.jetstream().publish("dih.v1.upload.mallory", body.into()).await.expect("sent");
+    let upload = UploadSeq(sent.await.expect("stored").sequence);
+    let running = world.run(Obedient::new());
+    assert_eq!(answered(&world, upload).await, Status::Dead);
+    running.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_that_halts_loses_nothing_and_fills_no_dead_letters() {
+    let world = World::new().await;
+    let uploads = world.submit(&["curate a", "curate b", "curate c"]).await;
+    for _ in 0..3 {
+        let running = world.run(Obedient { halts: true, ..Obedient::new() });
+        let health = running.health.clone();
+        let error = running.task.await.expect("no panic").expect_err("it halts");
+        assert!(matches!(&error, RunError::Halted { reason, .. } if reason == "the password is wrong"), "{error}");
+        assert!(matches!(health.state(), State::Halted(_)));
+        assert!(!health.is_ready());
+    }
+    assert_eq!((world.stream_len(UPLOADS).await, world.stream_len(DEAD).await), (3, 0));
+    let running = world.run(Obedient::new());
+    for upload in uploads {
+        assert_eq!(answered(&world, upload).await, Status::Curated);
+    }
+    running.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_verdict_is_refused_by_the_broker_and_is_no_error() {
+    let world = World::new().await;
+    let uploads = world.submit(&["twice said"]).await;
+    let running = world.run(Obedient::new());
+    assert_eq!(answered(&world, uploads[0]).await, Status::Curated);
+    emptied(&world, UPLOADS).await;
+    assert_eq!((world.stream_len(VERDICTS).await, world.stream_len(DEAD).await), (1, 0));
+    running.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn received_is_answered_plus_in_flight_at_every_moment() {
+    let world = World::new().await;
+    let stage = Obedient::new();
+    let tale = stage.tale.clone();
+    let running = world.run(stage);
+    world.submit(&["curate a", "bad b", "third-time c", "slow d", "panic e", "reject f"]).await;
+    until("all is done", async || {
+        let counts = running.health.counts();
+        assert_eq!(counts.received, counts.answered + counts.in_flight);
+        world.stream_len(UPLOADS).await == 0
+    })
+    .await;
+    until("nothing is in work", async || running.health.counts().in_flight == 0).await;
+    // Six uploads, one of them tried three times.
+    assert_eq!(running.health.counts().received, 8);
+    assert_eq!(tale.tries("third-time c").len(), 3);
+    running.stop().await.expect("an orderly end");
+}
