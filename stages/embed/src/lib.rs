@@ -1,0 +1,57 @@
+//! Embed: gives every verified picture its feature vector.
+//!
+//! Takes    `ImageVerified`. Gives `ImageEmbedded`.
+//! Keeps    one vector per picture and vector space in the index.
+//! Crash    safe at any line: the vector of a picture is the same whoever computes it.
+//! Weak at  nothing of its own; where verify ran the same model, the vector is there already and no model is asked.
+
+use std::sync::Arc;
+
+use dih_core::{
+    BlobKey, Delivery, Notice, Outcome, Stage, StageError, StageName,
+    event::{ImageEmbedded, ImageVerified},
+    ports::{Blobs, Index, Vision},
+    verdict::{Answer, Decision},
+};
+use dih_repeats::succession::{self, Standing};
+
+#[derive(Debug)]
+pub struct Embed {
+    index: Arc<dyn Index>,
+    blobs: Arc<dyn Blobs>,
+    vision: Arc<dyn Vision>,
+}
+
+impl Embed {
+    pub fn new(index: Arc<dyn Index>, blobs: Arc<dyn Blobs>, vision: Arc<dyn Vision>) -> Self {
+        Self { index, blobs, vision }
+    }
+}
+
+impl Stage for Embed {
+    const CONSUMER: &'static str = "embed";
+    type Input = ImageVerified;
+
+    async fn process(&self, delivery: Delivery<ImageVerified>) -> Result<Outcome, StageError> {
+        let ImageVerified { mut image, label_score } = delivery.input;
+        match succession::standing(&*self.index, &image).await? {
+            Standing::Superseded => return Ok(Outcome::superseded()),
+            Standing::Yielded(repeat) => {
+                return Ok(Outcome::answer(Answer::repeats(&image, StageName::Embed, repeat)));
+            }
+            Standing::Stands(_) => {}
+        }
+        let space = self.vision.space().clone();
+        if self.index.vector(image.id, &space).await?.is_none() {
+            let preview = self.blobs.get(&BlobKey::preview(image.id)).await?;
+            let sight = self.vision.look(preview).await?;
+            self.index.put_vector(image.id, &space, &sight.embedding).await?;
+        }
+        image.lineage.push(Decision::new(StageName::Embed, "embedded").by(self.vision.model()));
+        Ok(Outcome::emit(Notice::Embedded(ImageEmbedded { image, label_score, space })))
+    }
+
+    async fn fallen(&self, delivery: Delivery<ImageVerified>) -> Result<Outcome, StageError> {
+        succession::fall(&*self.index, &delivery.input.image).await
+    }
+}

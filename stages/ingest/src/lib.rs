@@ -1,0 +1,134 @@
+//! Ingest: turns an upload into a stored, measured picture, or refuses it.
+//!
+//! Takes    `Upload`. Gives `ImageStored`, or rejects with the reason of the decoder.
+//! Keeps    the original bytes and the preview, keyed by content: written once, the same whoever writes.
+//! Crash    safe at any line: a second delivery writes the same blobs and says the same.
+//! Weak at  a claim-check upload whose bytes never arrive is tried for minutes before it is dead-lettered.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use dih_core::{
+    BlobKey, Class, Delivery, Epoch, ImageId, Notice, Outcome, Stage, StageError, StageName, UploadSeq,
+    config::Faults,
+    event::{Content, Image, ImageStored, Upload},
+    ports::Blobs,
+    verdict::{Answer, Decision, Status},
+    work::Bench,
+};
+use dih_imaging::{Decoded, Limits, Refusal, read};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Settings of the ingest stage.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What a picture may be at most and must be at least; read from its header before anything is decoded.
+    pub limits: Limits,
+}
+
+impl Config {
+    pub fn check(&self, faults: &mut Faults) {
+        self.limits.check("ingest.limits", faults);
+    }
+}
+
+#[derive(Debug)]
+pub struct Ingest {
+    config: Config,
+    blobs: Arc<dyn Blobs>,
+    bench: Bench,
+}
+
+impl Ingest {
+    pub fn new(config: Config, blobs: Arc<dyn Blobs>, bench: Bench) -> Self {
+        Self { config, blobs, bench }
+    }
+
+    async fn bytes_of(&self, upload: &Upload) -> Result<Bytes, StageError> {
+        Ok(match &upload.content {
+            Content::Inline(bytes) => bytes.clone(),
+            Content::Stored(key) => self.blobs.get(key).await?,
+        })
+    }
+
+    /// Decodes, measures and re-encodes on the bench; the pixels never leave it.
+    async fn develop(&self, bytes: Bytes) -> Result<Result<(Decoded, Vec<u8>), Refusal>, StageError> {
+        let limits = self.config.limits.clone();
+        let job = move || {
+            let decoded = read(&bytes, &limits)?;
+            let preview = decoded.preview.to_jpeg();
+            Ok((decoded, preview))
+        };
+        self.bench.run(job).await
+    }
+}
+
+impl Stage for Ingest {
+    const CONSUMER: &'static str = "ingest";
+    type Input = Upload;
+
+    async fn process(&self, delivery: Delivery<Upload>) -> Result<Outcome, StageError> {
+        let unnumbered = || StageError::new(Class::BadInput, "the upload came without its sequence number");
+        let number = delivery.upload.ok_or_else(unnumbered)?;
+        let upload = delivery.input;
+        let bytes = self.bytes_of(&upload).await?;
+        let id = ImageId::of_bytes(&bytes);
+        let (decoded, preview) = match self.develop(bytes.clone()).await? {
+            Ok(developed) => developed,
+            Err(refusal) => return Ok(Outcome::answer(reject(number, id, &upload, &refusal))),
+        };
+        let size = bytes.len() as u64;
+        self.blobs.create(&BlobKey::original(id), bytes).await?;
+        self.blobs.create(&BlobKey::preview(id), preview.into()).await?;
+        if let Content::Stored(key) = &upload.content {
+            self.blobs.delete(key).await?;
+        }
+        let image = describe(number, id, upload, decoded, size);
+        Ok(Outcome::emit(Notice::Stored(ImageStored { image })))
+    }
+}
+
+fn describe(number: UploadSeq, id: ImageId, upload: Upload, decoded: Decoded, bytes: u64) -> Image {
+    let stored = format!("{} {}, {bytes} bytes", decoded.format.as_str(), decoded.size);
+    Image {
+        id,
+        upload: number,
+        epoch: Epoch(0),
+        device: upload.device,
+        labels: upload.labels,
+        source: upload.source,
+        captured_at: upload.captured_at,
+        attributes: upload.attributes,
+        format: decoded.format,
+        size: decoded.size,
+        bytes,
+        measures: decoded.measures,
+        fingerprints: decoded.fingerprints,
+        lineage: vec![Decision::new(StageName::Ingest, "stored").because(stored)],
+    }
+}
+
+/// The picture was never decoded, so there is no `Image` to speak about.
+fn reject(number: UploadSeq, id: ImageId, upload: &Upload, refusal: &Refusal) -> Answer {
+    let reason = refusal.reason.as_str();
+    let decision = Decision::new(StageName::Ingest, reason).because(refusal.detail.clone());
+    Answer {
+        upload: number,
+        epoch: Epoch(0),
+        image: Some(id),
+        status: Status::Rejected,
+        stage: StageName::Ingest,
+        reason: reason.into(),
+        detail: Some(refusal.detail.clone()),
+        repeat: None,
+        device: Some(upload.device.clone()),
+        labels: upload.labels.clone(),
+        label_score: None,
+        source: upload.source.clone(),
+        measures: None,
+        at: decision.at,
+        lineage: vec![decision],
+    }
+}

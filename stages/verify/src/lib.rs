@@ -1,0 +1,112 @@
+//! Verify: refuses pictures that break a quality rule, and doubts labels that are absurd.
+//!
+//! Takes    `ImageUnique`. Gives `ImageVerified`, or answers `rejected` (a rule) or `held` (the label).
+//! Keeps    the vector of what passes, so that embed need not look again; the state of what does not.
+//! Crash    safe at any line: rules and model say the same again, and a refused picture releases its repeats again.
+//! Weak at  labels that the classifier's vocabulary lacks: their judgement is left to the neighbours and the cut.
+
+mod config;
+mod plausible;
+mod rules;
+
+use std::sync::Arc;
+
+pub use config::Config;
+use dih_core::{
+    BlobKey, Delivery, Notice, Outcome, Stage, StageError, StageName,
+    event::{Image, ImageUnique, ImageVerified},
+    ports::{Blobs, Index, Vision},
+    record::{Change, State},
+    verdict::{Answer, Decision, Status},
+};
+use dih_repeats::succession::{self, Standing};
+pub use plausible::{Plausibility, Vocabulary};
+pub use rules::Breach;
+
+#[derive(Debug)]
+pub struct Verify {
+    config: Config,
+    index: Arc<dyn Index>,
+    blobs: Arc<dyn Blobs>,
+    vision: Arc<dyn Vision>,
+    vocabulary: Vocabulary,
+}
+
+impl Verify {
+    pub fn new(config: Config, index: Arc<dyn Index>, blobs: Arc<dyn Blobs>, vision: Arc<dyn Vision>) -> Self {
+        let vocabulary = Vocabulary::new(vision.classes());
+        Self { config, index, blobs, vision, vocabulary }
+    }
+
+    /// Refuses the picture; whoever repeated it is decided again.
+    async fn reject(&self, mut image: Image, breach: &Breach) -> Result<Outcome, StageError> {
+        let decision = Decision::new(StageName::Verify, breach.reason).scored(breach.score, breach.threshold);
+        image.lineage.push(decision);
+        let change = Change { reason: Some(breach.reason.into()), ..Change::to(State::Rejected) };
+        self.index.change(image.id, &change).await?;
+        let released = succession::release(&*self.index, image.id).await?;
+        let answer = Answer::about(&image, Status::Rejected, StageName::Verify, breach.reason);
+        Ok(Outcome::answer(answer.because(breach.to_string())).and_all(released))
+    }
+
+    /// Looks at the picture once, for the label now and for the vector later.
+    async fn look(&self, mut image: Image) -> Result<Outcome, StageError> {
+        let preview = self.blobs.get(&BlobKey::preview(image.id)).await?;
+        let sight = self.vision.look(preview).await?;
+        self.index.put_vector(image.id, self.vision.space(), &sight.embedding).await?;
+        let probabilities = sight.probabilities.as_deref().unwrap_or_default();
+        let seen = self.vocabulary.judge(&image.labels, probabilities);
+        image.lineage.push(self.witness(&seen));
+        let absurd = seen.score.filter(|s| *s < self.config.label_score_min);
+        match absurd.filter(|_| seen.top_probability >= self.config.top_probability_min) {
+            Some(score) => self.hold(image, score, &seen).await,
+            None => {
+                let change = Change { label_score: seen.score, ..Change::default() };
+                self.index.change(image.id, &change).await?;
+                Ok(Outcome::emit(Notice::Verified(ImageVerified { image, label_score: seen.score })))
+            }
+        }
+    }
+
+    async fn hold(&self, image: Image, score: f32, seen: &Plausibility) -> Result<Outcome, StageError> {
+        const REASON: &str = "label_absurd";
+        let change = Change { label_score: Some(score), reason: Some(REASON.into()), ..Change::to(State::Held) };
+        self.index.change_from(image.id, &[State::Unique], &change).await?;
+        let looks_like = format!("looks like {:?} ({:.2})", seen.top_class, seen.top_probability);
+        let answer = Answer::about(&image, Status::Held, StageName::Verify, REASON).scored(Some(score));
+        Ok(Outcome::answer(answer.because(looks_like)))
+    }
+
+    fn witness(&self, seen: &Plausibility) -> Decision {
+        let decision = match seen.score {
+            Some(score) => {
+                let what = if score < self.config.label_score_min { "label_doubtful" } else { "label_plausible" };
+                Decision::new(StageName::Verify, what).scored(score, self.config.label_score_min)
+            }
+            None => Decision::new(StageName::Verify, "label_unknown"),
+        };
+        let looks_like = format!("looks most like {:?} ({:.2})", seen.top_class, seen.top_probability);
+        decision.by(self.vision.model()).because(looks_like)
+    }
+}
+
+impl Stage for Verify {
+    const CONSUMER: &'static str = "verify";
+    type Input = ImageUnique;
+
+    async fn process(&self, delivery: Delivery<ImageUnique>) -> Result<Outcome, StageError> {
+        let image = delivery.input.image;
+        match succession::standing(&*self.index, &image).await? {
+            Standing::Superseded => Ok(Outcome::superseded()),
+            Standing::Yielded(repeat) => Ok(Outcome::answer(Answer::repeats(&image, StageName::Verify, repeat))),
+            Standing::Stands(_) => match rules::breach(&image, &self.config) {
+                Some(breach) => self.reject(image, &breach).await,
+                None => self.look(image).await,
+            },
+        }
+    }
+
+    async fn fallen(&self, delivery: Delivery<ImageUnique>) -> Result<Outcome, StageError> {
+        succession::fall(&*self.index, &delivery.input.image).await
+    }
+}

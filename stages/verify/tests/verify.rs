@@ -1,0 +1,158 @@
+//! What passes, what is refused, and who takes over.
+
+#![allow(clippy::panic)] // helpers of a test fail by panicking
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use dih_core::{
+    BlobKey, Delivery, Notice, Outcome, Stage, StageError, UploadSeq,
+    event::{Image, ImageUnique, VectorSpace},
+    ports::{Blobs, Index, Sight, Vision},
+    record::{Change, Record, State},
+    repeat::{FoundBy, Repeat},
+    sample::{self, image},
+    verdict::Status,
+};
+use dih_stores::{blob::ObjectBlobs, index::MemoryIndex};
+use dih_verify::{Config, Verify};
+
+/// Sees the same in every picture.
+#[derive(Debug)]
+struct FixedSight {
+    space: VectorSpace,
+    classes: Vec<String>,
+    probabilities: Vec<f32>,
+}
+
+#[async_trait]
+impl Vision for FixedSight {
+    fn model(&self) -> &str {
+        "fixed"
+    }
+    fn space(&self) -> &VectorSpace {
+        &self.space
+    }
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+    async fn look(&self, _preview: bytes::Bytes) -> Result<Sight, StageError> {
+        Ok(Sight { embedding: vec![3.0, 4.0], probabilities: Some(self.probabilities.clone()) })
+    }
+}
+
+struct Scene {
+    stage: Verify,
+    index: Arc<dyn Index>,
+    space: VectorSpace,
+}
+
+/// The classifier gives `cat` this probability, and `dog` the rest.
+async fn scene(cat: f32) -> Scene {
+    let space = VectorSpace("fixed".into());
+    let vision = FixedSight {
+        space: space.clone(),
+        classes: vec!["tabby, cat".into(), "dog".into()],
+        probabilities: vec![cat, 1.0 - cat],
+    };
+    let index: Arc<dyn Index> = Arc::new(MemoryIndex::with_spaces(&[(space.clone(), 2)]));
+    let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
+    for n in 1..4 {
+        blobs.put(&BlobKey::preview(image(n, 1).id), "preview".into()).await.expect("memory");
+    }
+    let stage = Verify::new(Config::default(), index.clone(), blobs, Arc::new(vision));
+    Scene { stage, index, space }
+}
+
+impl Scene {
+    async fn claim(&self, image: &Image, state: State) {
+        self.index.claim(&Record::claimed(image.clone())).await.expect("memory");
+        self.index.change(image.id, &Change::to(state)).await.expect("memory");
+    }
+
+    async fn process(&self, image: Image) -> Outcome {
+        let upload = Some(image.upload);
+        let delivery = Delivery { input: ImageUnique { image }, upload, attempt: 1 };
+        self.stage.process(delivery).await.expect("nothing can fail here")
+    }
+
+    async fn state(&self, image: &Image) -> State {
+        self.index.get(image.id).await.expect("memory").expect("claimed").state
+    }
+}
+
+#[tokio::test]
+async fn a_good_photo_passes_and_its_vector_is_kept() {
+    let scene = scene(0.7).await;
+    let photo = image(1, 1);
+    scene.claim(&photo, State::Unique).await;
+    let outcome = scene.process(photo.clone()).await;
+    let [Notice::Verified(verified)] = &outcome.notices[..] else { panic!("{outcome:?}") };
+    assert_eq!(verified.label_score, Some(0.7));
+    let vector = scene.index.vector(photo.id, &scene.space).await.expect("memory").expect("kept");
+    assert!((vector[0] - 0.6).abs() < 1e-6 && (vector[1] - 0.8).abs() < 1e-6, "{vector:?}");
+}
+
+#[tokio::test]
+async fn a_label_the_classifier_cannot_know_passes_without_a_score() {
+    let scene = scene(0.0).await;
+    let mut photo = image(1, 1);
+    photo.labels = vec![sample::label("aardvark")];
+    scene.claim(&photo, State::Unique).await;
+    let outcome = scene.process(photo).await;
+    let [Notice::Verified(verified)] = &outcome.notices[..] else { panic!("{outcome:?}") };
+    assert_eq!(verified.label_score, None);
+}
+
+#[tokio::test]
+async fn an_absurd_label_is_held_with_what_it_looks_like() {
+    let scene = scene(0.0001).await;
+    let photo = image(1, 1);
+    scene.claim(&photo, State::Unique).await;
+    let outcome = scene.process(photo.clone()).await;
+    let [Notice::Answer(answer)] = &outcome.notices[..] else { panic!("{outcome:?}") };
+    assert_eq!((answer.status, answer.reason.as_str()), (Status::Held, "label_absurd"));
+    assert!(answer.detail.as_ref().is_some_and(|d| d.contains("dog")), "{answer:?}");
+    assert_eq!(scene.state(&photo).await, State::Held);
+}
+
+#[tokio::test]
+async fn a_refused_photo_hands_over_to_its_repeats_and_says_so_again_when_asked_again() {
+    let scene = scene(0.7).await;
+    let (mut dark, copy) = (image(1, 1), image(2, 2));
+    dark.measures.luma_p95 = 0.05;
+    scene.claim(&dark, State::Unique).await;
+    scene.claim(&copy, State::Unique).await;
+    let of = Repeat {
+        of: dark.id,
+        of_upload: dark.upload,
+        of_source: None,
+        found_by: FoundBy::Fingerprint { distance: 1, orientation: 0 },
+        evidence: None,
+    };
+    let yielded = Change { repeat: Some(Some(of)), ..Change::to(State::Repeat) };
+    scene.index.change(copy.id, &yielded).await.expect("memory");
+    for _ in 0..2 {
+        let outcome = scene.process(dark.clone()).await;
+        let [Notice::Answer(refused), Notice::Answer(ended), Notice::Stored(again)] = &outcome.notices[..] else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!((refused.status, refused.reason.as_str()), (Status::Rejected, "too_dark"));
+        assert_eq!((ended.upload, ended.epoch.0, ended.status), (UploadSeq(2), 0, Status::Duplicate));
+        assert_eq!((again.image.id, again.image.epoch.0), (copy.id, 1));
+    }
+    assert_eq!(scene.state(&dark).await, State::Rejected);
+}
+
+#[tokio::test]
+async fn a_photo_that_had_to_yield_on_the_way_is_answered_as_a_repeat() {
+    let scene = scene(0.7).await;
+    let photo = image(2, 2);
+    scene.claim(&photo, State::Unique).await;
+    let found_by = FoundBy::Fingerprint { distance: 1, orientation: 0 };
+    let of = Repeat { of: image(1, 1).id, of_upload: UploadSeq(1), of_source: None, found_by, evidence: None };
+    let yielded = Change { repeat: Some(Some(of)), ..Change::to(State::Repeat) };
+    scene.index.change(photo.id, &yielded).await.expect("memory");
+    let outcome = scene.process(photo).await;
+    assert_eq!(outcome.kind(), "duplicate");
+}
