@@ -1,0 +1,100 @@
+//! The one binary: puts all parts together and gives them a command line.
+//!
+//! Takes    a command line ([`cli`]), a home folder ([`home`]) and a configuration ([`config`]).
+//! Gives    an exit code that scripts can use ([`problem`]); text for people or JSON for programs ([`output`]).
+//! Weak at  the embedded index: it has one owner process, so what needs it waits for `dih run` or does the work itself.
+
+pub mod app;
+pub mod bus;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod crew;
+pub mod home;
+pub mod import;
+pub mod model;
+pub mod output;
+pub mod parts;
+pub mod probes;
+pub mod problem;
+pub mod progress;
+pub mod scores;
+pub mod simulate;
+
+pub mod verdicts;
+pub mod vision;
+pub mod work;
+
+use std::{
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use crate::{
+    app::App,
+    cli::{Cli, Command},
+    output::Out,
+    problem::{Exit, OrProblem, report},
+};
+
+/// Runs one command to its end.
+pub fn start(cli: Cli) -> Exit {
+    log(cli.global.verbose);
+    let out = Out::stdout(cli.global.json);
+    let done = tokio::runtime::Builder::new_multi_thread().enable_all().build().or_problem("could not start", "");
+    let done = done.and_then(|runtime| {
+        let done = runtime.block_on(command(cli, &out));
+        // Work on blocking threads cannot be cancelled; whoever waited for it is gone.
+        runtime.shutdown_timeout(Duration::from_secs(2));
+        done
+    });
+    let flushed = out.flush().map_err(anyhow::Error::from);
+    match done.and_then(|exit| flushed.map(|()| exit)) {
+        Ok(exit) => exit,
+        Err(error) => report(&error),
+    }
+}
+
+async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
+    use crate::commands::{
+        audit, broker_guard, config, datasets, dead, explain, import, models, run, setup, simulate, submit, train,
+        verdicts,
+    };
+    let command = match cli.command {
+        // These must work whatever the configuration says.
+        Command::BrokerGuard(cmd) => return broker_guard::run(&cmd),
+        Command::Config(config::Cmd { what: config::What::Schema }) => return config::schema(out),
+        command => command,
+    };
+    let app = App::new(&cli.global, out)?;
+    match command {
+        Command::Setup(cmd) => setup::run(&app, cmd).await,
+        Command::Run(cmd) => run::run(&app, cmd).await,
+        Command::Submit(cmd) => submit::run(&app, cmd).await,
+        Command::Import(cmd) => import::run(&app, cmd).await,
+        Command::Simulate(cmd) => simulate::run(&app, cmd).await,
+        Command::Audit(cmd) => audit::run(&app, cmd).await,
+        Command::Verdicts(cmd) => verdicts::run(&app, cmd).await,
+        Command::Explain(cmd) => explain::run(&app, cmd).await,
+        Command::Datasets(cmd) => datasets::run(&app, cmd).await,
+        Command::Train(cmd) => train::run(&app, cmd).await,
+        Command::Dead(cmd) => dead::run(&app, cmd).await,
+        Command::Config(cmd) => config::run(&app, &cmd),
+        Command::Models(cmd) => models::run(&app, cmd),
+        Command::BrokerGuard(cmd) => broker_guard::run(&cmd),
+    }
+}
+
+/// Logs go to standard error: warnings, more on request. The embedded index warns of nothing that concerns anybody.
+fn log(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        _ => "debug",
+    };
+    let quiet = format!("{level},qdrant_edge=error,async_nats=error");
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(quiet));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).compact();
+    log.with_ansi(io::stderr().is_terminal()).log_internal_errors(false).init();
+}

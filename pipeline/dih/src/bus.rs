@@ -1,0 +1,151 @@
+//! The way to the broker, for every command.
+//!
+//! Takes    the home and the configuration. Gives a connection to a broker that is set up as this version needs it: the
+//!          one that is named, or an embedded one, which is started if none runs in this home.
+//! Crash    the embedded broker ends some time after its last user, whatever ends that one.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use dih_core::{
+    Millis,
+    event::Upload,
+    ports::{Blobs, SmallState},
+};
+use dih_runner::{
+    Access, ConnectOptions, Connection, Secret,
+    broker::Broker,
+    jobs::{self, Done},
+    submit::{Receipt, Submitter},
+    topology::{self, TopologyError},
+};
+use dih_stores::state::KvState;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::App,
+    config::{self, Config},
+    home::Home,
+    model::MAKE_SETUP,
+    parts,
+    problem::{OrProblem, Problem},
+};
+
+/// Where `make setup` puts the broker's program, below the tools folder.
+const SERVER_FILE: &str = "bin/nats-server";
+/// Holds the password of a named broker, where no file does.
+const PASSWORD_VARIABLE: &str = "DIH_BROKER_PASSWORD";
+
+#[derive(Debug)]
+pub struct Bus {
+    connection: Connection,
+    submitter: Submitter,
+    /// Keeps the embedded broker running.
+    embedded: Option<Broker>,
+}
+
+impl Bus {
+    /// Connects; starts the embedded broker if none is named and none runs, and sets it up.
+    pub async fn attach(home: &Home, config: &Config) -> anyhow::Result<Self> {
+        let bus = Self::connect(home, config).await?;
+        let options = options(&config.broker);
+        match topology::check(&bus.connection, &options).await {
+            Ok(()) => {}
+            // Ours alone: bringing it up to date is no business of anybody else.
+            Err(TopologyError::Differs(_)) if bus.embedded.is_some() => {
+                topology::setup(&bus.connection, &options).await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(bus)
+    }
+
+    /// Connects to a broker as it is.
+    pub async fn connect(home: &Home, config: &Config) -> anyhow::Result<Self> {
+        let embedded = match &config.broker.url {
+            Some(_) => None,
+            None => Some(Broker::attach(home.root(), &server(&config.broker)?).await?),
+        };
+        let url = embedded.as_ref().map(Broker::url).or(config.broker.url.as_deref()).unwrap_or_default();
+        let access = access(&config.broker)?;
+        let connection = Connection::connect(url, ConnectOptions { access, ..ConnectOptions::default() }).await?;
+        let blobs = parts::blobs(home, &config.stores)?;
+        let submitter = Submitter::new(connection.clone(), Some(blobs));
+        Ok(Self { connection, submitter, embedded })
+    }
+
+    /// Makes what streams, consumers and buckets are missing.
+    pub async fn set_up(&self, config: &config::Broker) -> anyhow::Result<()> {
+        Ok(topology::setup(&self.connection, &options(config)).await?)
+    }
+
+    pub fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub async fn state(&self) -> anyhow::Result<Arc<dyn SmallState>> {
+        Ok(Arc::new(KvState::open(self.connection.client().clone()).await?))
+    }
+
+    pub fn blobs(&self, app: &App<'_>) -> anyhow::Result<Arc<dyn Blobs>> {
+        parts::blobs(&app.home()?, &app.config.stores)
+    }
+
+    /// Sends one upload; the broker drops a second one of the same `name` within an hour.
+    pub async fn submit(&self, upload: Upload, name: &str) -> anyhow::Result<Receipt> {
+        Ok(self.submitter.submit((upload, Some(name.to_owned()))).await?)
+    }
+
+    /// Waits for what comes of a request; a request that cannot be served is an error with its reason.
+    pub async fn answer(&self, request: &str) -> anyhow::Result<Done> {
+        match jobs::wait_for(&self.connection, request, CancellationToken::new()).await? {
+            Some(Done::Failed(failed)) => Err(Problem::new(failed.reason, "").into()),
+            Some(done) => Ok(done),
+            None => anyhow::bail!("nobody waits any more for request {request}"),
+        }
+    }
+}
+
+/// An id that no other request has.
+pub fn request_id() -> String {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{:x}-{:x}-{:x}", Millis::now().0, std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// The program of the embedded broker.
+pub fn server(broker: &config::Broker) -> anyhow::Result<PathBuf> {
+    let found = || dih_inference::tools_dir().map(|tools| tools.join(SERVER_FILE));
+    let server = broker.nats_server.clone().or_else(found).unwrap_or_else(|| Path::new(".tools").join(SERVER_FILE));
+    match server.is_file() {
+        true => Ok(server),
+        false => Err(Problem::new(format!("there is no `nats-server` at `{}`", server.display()), MAKE_SETUP).into()),
+    }
+}
+
+fn options(broker: &config::Broker) -> topology::Options {
+    topology::Options { replicas: broker.replicas, ..topology::Options::default() }
+}
+
+fn access(broker: &config::Broker) -> anyhow::Result<Access> {
+    if let Some(path) = &broker.creds_file {
+        return Ok(Access::CredsFile(path.clone()));
+    }
+    let Some(user) = &broker.user else { return Ok(Access::Open) };
+    let password = match &broker.password_file {
+        Some(path) => {
+            let what = format!("could not read the password file `{}`", path.display());
+            fs::read_to_string(path).or_problem(what, "correct `broker.password_file`")?
+        }
+        None => env::var(PASSWORD_VARIABLE).or_problem(
+            format!("there is no password for `{user}`"),
+            format!("set `broker.password_file`, or the variable {PASSWORD_VARIABLE}"),
+        )?,
+    };
+    Ok(Access::Password { user: user.clone(), password: Secret::new(password.trim_end()) })
+}

@@ -1,0 +1,19 @@
+//! `dih broker-guard`: keeps the embedded broker running while somebody uses it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use dih_runner::broker::guard_main;
+
+use crate::problem::Exit;
+
+#[derive(Debug, Args)]
+pub struct Cmd {
+    guarded: PathBuf,
+    nats_server: PathBuf,
+}
+
+pub fn run(cmd: &Cmd) -> anyhow::Result<Exit> {
+    guard_main(&cmd.guarded, &cmd.nats_server)?;
+    Ok(Exit::Done)
+}

@@ -1,0 +1,227 @@
+//! One configuration for all parts.
+//!
+//! Takes    `--config FILE` (or DIH_CONFIG), else `dih.toml` in the home folder, else nothing.
+//! Gives    settings without a fault, or all faults with their paths and hints; a faulty file stops every command.
+
+mod print;
+mod read;
+
+use std::{
+    fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
+
+use dih_core::config::{Fault, Faults};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::print::print;
+pub use self::read::read;
+use crate::problem::{OrProblem, Problem};
+
+/// Settings of Deep Images Hub.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The message broker: an embedded one by default.
+    pub broker: Broker,
+    /// Where pictures and the index lie.
+    pub stores: Stores,
+    /// The pre-trained model that looks at every picture.
+    pub model: Model,
+    /// How models are run.
+    pub inference: dih_inference::Config,
+    /// How every stage takes work.
+    pub runner: dih_runner::RunnerConfig,
+    /// How two pictures are proven to show the same shot; dedupe and cluster use it.
+    pub repeats: Repeats,
+    /// The first stage: checks, decodes, measures and stores uploads.
+    pub ingest: dih_ingest::Config,
+    /// Finds repeats by content and fingerprint.
+    pub dedupe: dih_dedupe::Config,
+    /// Holds pictures against the rules of quality, and labels against the classifier.
+    pub verify: dih_verify::Config,
+    /// Finds repeats by vector, and groups of pictures that look alike.
+    pub cluster: dih_cluster::Config,
+    /// Publishes pictures and cuts versions of data sets.
+    pub organize: dih_organize::Config,
+    /// Trains a classifier on a version.
+    pub train: dih_train::Config,
+}
+
+/// The message broker.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Broker {
+    /// Address of a broker, `nats://host:4222`. Left out, an embedded one runs as a child process in the home folder.
+    pub url: Option<String>,
+    /// Name to log in with; the password comes from `password_file` or the variable DIH_BROKER_PASSWORD.
+    pub user: Option<String>,
+    /// File that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// NATS credentials file (JWT and nkey), in place of a name.
+    pub creds_file: Option<PathBuf>,
+    /// The `nats-server` program of the embedded broker. Left out, the one that `make setup` fetched is found.
+    pub nats_server: Option<PathBuf>,
+    /// Copies of each message in a cluster: 1, 3 or 5.
+    pub replicas: usize,
+}
+
+impl Default for Broker {
+    fn default() -> Self {
+        Self { url: None, user: None, password_file: None, creds_file: None, nats_server: None, replicas: 1 }
+    }
+}
+
+impl Broker {
+    fn check(&self, faults: &mut Faults) {
+        faults.require([1, 3, 5].contains(&self.replicas), "broker.replicas", "is not 1, 3 or 5", "try `1`");
+        let alone = self.user.is_none() || self.creds_file.is_none();
+        faults.require(alone, "broker.creds_file", "stands beside `broker.user`", "log in with one of the two");
+        let login = self.user.is_some() || self.creds_file.is_some();
+        let named = self.url.is_some() || !login;
+        faults.require(named, "broker.url", "is missing, but a login is given", "name the broker to log in to");
+    }
+}
+
+/// Where pictures and the index lie.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Stores {
+    /// Folder of originals, previews, pictures, data sets and models. Left out, `blobs` in the home folder.
+    pub blobs: Option<PathBuf>,
+    /// Folder of the embedded index. Left out, `index` in the home folder.
+    pub index: Option<PathBuf>,
+    /// Whether every blob is forced to the disk before a stage goes on: safe against power cuts, and slower.
+    pub synced: bool,
+}
+
+/// The pre-trained model that looks at every picture.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Model {
+    /// Manifest of the model. Left out, the built-in one of EfficientNet-Lite0 is used.
+    pub manifest: Option<PathBuf>,
+    /// Folder that holds the model files. Left out, the one that `make setup` filled is found.
+    pub folder: Option<PathBuf>,
+}
+
+/// How two pictures are proven to show the same shot.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Repeats {
+    /// Pictures whose features stay in memory, a few tens of kB each.
+    pub cached: NonZeroUsize,
+    /// What two pictures must share.
+    pub confirm: dih_imaging::confirm::Policy,
+}
+
+impl Default for Repeats {
+    fn default() -> Self {
+        Self { cached: NonZeroUsize::new(512).expect("not zero"), confirm: dih_imaging::confirm::Policy::default() }
+    }
+}
+
+impl Config {
+    /// Collects every fault, with its path and a hint, before anything connects.
+    pub fn check(&self, faults: &mut Faults) {
+        self.broker.check(faults);
+        self.inference.check(faults);
+        self.runner.check("runner", faults);
+        self.repeats.confirm.check("repeats.confirm", faults);
+        self.ingest.check(faults);
+        self.dedupe.check(faults);
+        self.verify.check(faults);
+        self.cluster.check(faults);
+        self.organize.check(faults);
+        self.train.check(faults);
+    }
+
+    /// Reads and checks a text.
+    pub fn parse(text: &str) -> Result<Self, Vec<Fault>> {
+        let config: Self = read(text)?;
+        let mut faults = Faults::default();
+        config.check(&mut faults);
+        if faults.is_empty() { Ok(config) } else { Err(faults.into_vec()) }
+    }
+
+    /// Reads the file of this run, if there is one.
+    pub fn load(home: &Path, named: Option<&Path>) -> anyhow::Result<Self> {
+        let own = home.join("dih.toml");
+        let path = match named {
+            Some(path) => path,
+            None if own.is_file() => &own,
+            None => return Ok(Self::default()),
+        };
+        let what = format!("could not read the configuration `{}`", path.display());
+        let text = fs::read_to_string(path);
+        let text = text.map_err(|e| {
+            anyhow::Error::from(e).context(Problem::usage(what, "name a file that is there with `--config FILE`"))
+        })?;
+        Self::parse(&text).map_err(|faults| {
+            let lines: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
+            let what =
+                format!("the configuration `{}` has {} fault(s):{}", path.display(), faults.len(), lines.concat());
+            Problem::usage(what, "correct the file; `dih config check` looks again").into()
+        })
+    }
+
+    /// As `config/dih.toml` and `dih config print` show it.
+    pub fn print(&self) -> anyhow::Result<String> {
+        let body = print(self).or_problem("could not print the configuration", "")?;
+        Ok(format!("{HEAD}{body}"))
+    }
+}
+
+const HEAD: &str = "\
+# Settings of Deep Images Hub, all with their defaults. Printed by `dih config print`; do not edit this copy, but put
+# what you want otherwise into `dih.toml` in the home folder, or into a file named by `--config` or DIH_CONFIG.
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_have_no_fault_and_read_back() {
+        let text = Config::default().print().expect("prints");
+        let again = Config::parse(&text).expect("the printed defaults have no fault");
+        assert_eq!(again.print().expect("prints"), text);
+    }
+
+    #[test]
+    fn the_file_in_the_repository_is_what_the_code_prints() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../config/dih.toml");
+        let found = fs::read_to_string(&path).expect("config/dih.toml is in the repository");
+        let wanted = Config::default().print().expect("prints");
+        assert!(found == wanted, "write it anew: `cargo run -p dih -- config print --defaults > config/dih.toml`");
+    }
+
+    #[test]
+    fn every_setting_has_a_comment() {
+        let text = Config::default().print().expect("prints");
+        let lines: Vec<&str> = text.lines().collect();
+        let is_comment = |line: &str| line.starts_with("# ");
+        for (n, line) in lines.iter().enumerate().filter(|(_, l)| !l.is_empty() && !is_comment(l)) {
+            assert!(n > 0 && is_comment(lines[n - 1]), "`{line}` has no comment");
+        }
+    }
+
+    #[test]
+    fn faults_of_all_parts_are_found_and_named() {
+        let faults = Config::parse("[broker]\nreplicas = 2\n[dedupe]\ncandidates_max = 0\n").expect_err("two faults");
+        let paths: Vec<&str> = faults.iter().map(|f| f.path.as_str()).collect();
+        assert_eq!(paths, ["broker.replicas", "dedupe.candidates_max"]);
+    }
+
+    #[test]
+    fn a_faulty_file_stops_the_start_with_exit_code_2() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        fs::write(dir.path().join("dih.toml"), "[brokr]\n").expect("writable");
+        let error = Config::load(dir.path(), None).expect_err("a fault");
+        let problem = error.downcast_ref::<Problem>().expect("a problem");
+        assert_eq!(problem.exit, crate::problem::Exit::Usage);
+        assert!(problem.what.contains("`brokr` is no setting; perhaps `broker` is meant"), "{}", problem.what);
+    }
+}

@@ -1,0 +1,94 @@
+//! All parts that stages are made of, built once and shared.
+//!
+//! Takes    the owner lock, the configuration and the broker. Gives the index, the stores, the model and the bench.
+//! Crash    nothing to put right: the index and the stores say themselves what they hold.
+
+use std::sync::Arc;
+
+use dih_core::{
+    StageName,
+    event::VectorSpace,
+    ports::{Blobs, Index, SmallState, Vision},
+    work::Bench,
+};
+use dih_inference::{Engine, Manifest};
+use dih_repeats::Prover;
+use dih_stores::{blob::ObjectBlobs, index::edge::EdgeIndex};
+use tokio::task::spawn_blocking;
+
+use crate::{
+    app::App,
+    bus::Bus,
+    config::Stores,
+    home::{Home, Owner},
+    model::{self, MAKE_SETUP},
+    problem::OrProblem,
+    vision::Eye,
+};
+
+/// Stages that run the pre-trained model.
+const SEEING: [StageName; 2] = [StageName::Verify, StageName::Embed];
+
+/// What stages are made of. Whoever holds it owns the home.
+#[derive(Debug)]
+pub struct Parts {
+    pub index: Arc<dyn Index>,
+    pub blobs: Arc<dyn Blobs>,
+    pub state: Arc<dyn SmallState>,
+    pub bench: Bench,
+    pub prover: Arc<Prover>,
+    pub space: VectorSpace,
+    pub manifest: Manifest,
+    /// Only where a stage looks at pictures: loading the model takes time and memory.
+    pub vision: Option<Arc<dyn Vision>>,
+    _owner: Owner,
+}
+
+impl Parts {
+    pub async fn build(app: &App<'_>, bus: &Bus, owner: Owner, stages: &[StageName]) -> anyhow::Result<Self> {
+        let config = &app.config;
+        let home = app.home()?;
+        let bench = Bench::new(None);
+        let manifest = model::manifest(home.root(), &config.model)?;
+        let (space, dimensions) = model::space(&manifest)?;
+        let blobs = blobs(&home, &config.stores)?;
+        let spaces = vec![(space.clone(), dimensions)];
+        let place = config.stores.index.clone().unwrap_or_else(|| home.index());
+        let index = spawn_blocking(move || EdgeIndex::open(place, &spaces)).await?;
+        let index: Arc<dyn Index> =
+            Arc::new(index.or_problem("could not open the index", "see `stores.index` in `dih config print`")?);
+        let confirm = config.repeats.confirm.clone();
+        let prover = Arc::new(Prover::new(blobs.clone(), bench.clone(), confirm, config.repeats.cached));
+        let sees = stages.iter().any(|stage| SEEING.contains(stage));
+        let vision = match sees {
+            true => Some(vision(app, &manifest, &space, &bench).await?),
+            false => None,
+        };
+        let state = bus.state().await?;
+        Ok(Self { index, blobs, state, bench, prover, space, manifest, vision, _owner: owner })
+    }
+}
+
+/// The pictures, data sets and models of this home.
+pub fn blobs(home: &Home, stores: &Stores) -> anyhow::Result<Arc<dyn Blobs>> {
+    let place = stores.blobs.clone().unwrap_or_else(|| home.blobs());
+    let opened = match stores.synced {
+        true => ObjectBlobs::directory_synced(&place),
+        false => ObjectBlobs::directory(&place),
+    };
+    let what = format!("could not open the pictures in `{}`", place.display());
+    Ok(Arc::new(opened.or_problem(what, "see `stores.blobs` in `dih config print`")?))
+}
+
+async fn vision(
+    app: &App<'_>,
+    manifest: &Manifest,
+    space: &VectorSpace,
+    bench: &Bench,
+) -> anyhow::Result<Arc<dyn Vision>> {
+    let classes = manifest.labels().or_problem("the classes of the model cannot be read", MAKE_SETUP)?;
+    let (manifest, config) = (manifest.clone(), app.config.inference.clone());
+    let engine = spawn_blocking(move || Engine::load(manifest, &config)).await?;
+    let engine = Arc::new(engine.or_problem("the model cannot be run", MAKE_SETUP)?);
+    Ok(Arc::new(Eye::new(engine, space.clone(), classes, bench.clone())))
+}

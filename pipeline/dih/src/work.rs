@@ -1,0 +1,60 @@
+//! Gets a job done, by whoever owns the home: another process, or this one.
+
+use std::{future::Future, pin::pin, time::Duration};
+
+use dih_core::StageName;
+use tokio::time::sleep;
+
+use crate::{app::App, bus::Bus, crew::Crew, home::Owner, output::say, parts::Parts};
+
+/// How often a command looks whether the owner has gone.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// Waits for `answer`. While nobody owns the home, this process runs the stages that give it.
+pub async fn until<T>(
+    app: &App<'_>,
+    bus: &Bus,
+    command: &str,
+    stages: &[StageName],
+    answer: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let home = app.home()?;
+    let mut answer = pin!(answer);
+    let mut told = false;
+    loop {
+        let holder = match home.try_own(command)? {
+            Ok(owner) => return work(app, bus, owner, stages, answer.as_mut()).await,
+            Err(holder) => holder,
+        };
+        if !told {
+            say(format!("waiting for {holder}, which is at work in this home"));
+            told = true;
+        }
+        tokio::select! {
+            answer = answer.as_mut() => return answer,
+            () = sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+async fn work<T>(
+    app: &App<'_>,
+    bus: &Bus,
+    owner: Owner,
+    stages: &[StageName],
+    answer: impl Future<Output = anyhow::Result<T>>,
+) -> anyhow::Result<T> {
+    let parts = Parts::build(app, bus, owner, stages).await?;
+    let mut crew = Crew::start(parts, bus.connection(), &app.config, stages)?;
+    tokio::select! {
+        answer = answer => {
+            let stopped = crew.stop().await;
+            answer.and_then(|answer| stopped.map(|()| answer))
+        }
+        error = crew.failure() => {
+            // The others hand back what they have; the first reason is the one that counts.
+            let _ = crew.stop().await;
+            Err(error)
+        }
+    }
+}
