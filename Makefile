@@ -1,0 +1,32 @@
+# Deep Images Hub. `make help` says what there is; every target works offline once it has run.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-readers build demo test bench
+
+CARGO ?= cargo
+
+help: ## print this
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '%-20s %s\n' "$$t" "$$d"; done
+
+setup: ## fetch nats-server, ONNX Runtime, the model and the demo's photos into .tools, all pinned by hash
+	@tools/setup
+
+setup-readers: ## make the Python environment with the stock readers that tests hold data sets against
+	@tools/setup readers
+
+build: ## build the `dih` command, optimised
+	$(CARGO) build --release --locked -p dih
+
+demo: setup build ## stream a simulated crowd of devices through all stages, cut a version, train, audit
+	@tools/demo.sh
+
+test: setup setup-readers ## formatting, lints, all tests, with real servers
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) build --locked --workspace --features dih/failpoints
+	$(CARGO) test --locked --workspace --features dih/failpoints
+
+bench: setup ## measure the kernels (criterion)
+	$(CARGO) bench --locked --workspace

