@@ -6,7 +6,7 @@ use dih_core::{
 };
 
 use crate::{
-    field::{Fault, invalid, labels, missing, name, need},
+    field::{Fault, labels, missing, name, need},
     generated as wire,
     wire::Convert,
 };
@@ -30,7 +30,6 @@ impl Convert for Upload {
 
     fn from_wire(wire: wire::Upload) -> Result<Self, Fault> {
         let content = match need(wire.content, "content")? {
-            wire::upload::Content::Inline(bytes) if bytes.is_empty() => return Err(invalid("inline", "is empty")),
             wire::upload::Content::Inline(bytes) => Content::Inline(bytes),
             wire::upload::Content::ContentKey(key) => Content::Stored(name(&key, "content_key")?),
         };

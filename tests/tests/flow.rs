@@ -28,7 +28,8 @@ fn opens_in_stock_readers(world: &World, version: &str, members: usize) -> Resul
         world.run(&["datasets", "export", version, "--format", format, &target.to_string_lossy()])?;
     }
     let script = repository().join("tests/readers/open.py");
-    let read = Command::new(readers_python()?).arg(script).arg(&out).arg(members.to_string()).output()?;
+    let files = world.home().join("blobs/datasets").join(version.replace('@', "/"));
+    let read = Command::new(readers_python()?).arg(script).arg(&out).arg(members.to_string()).arg(files).output()?;
     let errors = String::from_utf8_lossy(&read.stderr);
     assert!(read.status.success(), "a stock reader could not open the version: {errors}");
     Ok(())

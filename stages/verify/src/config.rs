@@ -34,7 +34,7 @@ impl Default for Config {
             sharpness_min: 12.0,
             luma_p95_min: 0.16,
             luma_p05_max: 0.92,
-            entropy_min: 2.0,
+            entropy_min: 0.5,
             transparent_max: 0.98,
             label_score_min: 0.0005,
             top_probability_min: 0.9,
@@ -55,7 +55,7 @@ impl Config {
             faults.require((0.0..=1.0).contains(&value), path, "is not between 0 and 1", "it is a share");
         }
         let bits = (0.0..=8.0).contains(&self.entropy_min);
-        faults.require(bits, "verify.entropy_min", "is not between 0 and 8 bits", "try `2.0`");
+        faults.require(bits, "verify.entropy_min", "is not between 0 and 8 bits", "try `0.5`");
         faults.require(self.sharpness_min >= 0.0, "verify.sharpness_min", "is negative or no number", "try `12.0`");
     }
 }
