@@ -65,7 +65,7 @@ fn setting(name: &str, default: u32) -> u32 {
 
 #[test]
 fn kill_9_at_random_moments_loses_nothing_and_changes_nothing() -> Result<()> {
-    let (uploads, kills, seed) = (setting("DIH_UPLOADS", 200), setting("DIH_KILLS", 8), setting("DIH_SEED", 1));
+    let (uploads, kills, seed) = (setting("DIH_UPLOADS", 120), setting("DIH_KILLS", 5), setting("DIH_SEED", 1));
     eprintln!("{uploads} uploads, {kills} kills, seed {seed}");
     let calm = World::new()?;
     crowd(&calm, uploads)?;
@@ -85,6 +85,7 @@ const CONSUMERS: [&str; 6] = ["ingest", "dedupe", "verify", "embed", "cluster", 
 const LINES: [&str; 4] = ["before_commit", "before_publish", "before_ack", "after_ack"];
 
 #[test]
+#[ignore = "takes long: each of 24 deaths waits out a lease of 30 s; `cargo test -p dih-tests -- --ignored`"]
 fn death_between_write_publish_and_ack_of_any_stage_loses_nothing() -> Result<()> {
     let calm = World::new()?;
     crowd(&calm, 60)?;
