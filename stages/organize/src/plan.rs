@@ -180,3 +180,91 @@ impl Building {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A member whose id, upload and place are `n` and whose only label is class 0.
+    fn member(n: u8) -> Member {
+        let image = ImageId::from_bytes([n; 16]);
+        Member {
+            image,
+            upload: UploadSeq(n.into()),
+            kept: image,
+            labels: vec![0],
+            voters: 1,
+            agreeing: 1,
+            label_score: None,
+            vector: None,
+            record: Default::default(),
+            was_held: false,
+        }
+    }
+
+    fn given(split: Split) -> Given {
+        Given { split, since: 1 }
+    }
+
+    /// Plans version 2 of members 0, 1, 2, … in these groups.
+    fn planned(groups: &[u32], judgements: &[Judgement], earlier: &[(u8, Split)], definition: &Definition) -> Plan {
+        let members: Vec<Member> = (0..groups.len() as u8).map(member).collect();
+        let earlier = earlier.iter().map(|(n, split)| (ImageId::from_bytes([*n; 16]), given(*split))).collect();
+        plan(&members, judgements, groups, earlier, definition, 2)
+    }
+
+    fn splits(plan: &Plan) -> Vec<Split> {
+        plan.published.iter().map(|p| p.given.split).collect()
+    }
+
+    #[test]
+    fn a_newcomer_takes_the_split_of_its_group() {
+        let calm = vec![Judgement::default(); 3];
+        let plan = planned(&[0, 1, 0], &calm, &[(0, Split::Test)], &Definition::default());
+        assert_eq!((splits(&plan)[0], splits(&plan)[2]), (Split::Test, Split::Test));
+        assert_eq!((plan.published[0].given.since, plan.published[2].given.since), (1, 2));
+        assert!(plan.straddling.is_empty());
+    }
+
+    #[test]
+    fn a_newcomer_that_joins_two_groups_moves_nobody_and_follows_the_earliest() {
+        let calm = vec![Judgement::default(); 3];
+        let plan = planned(&[0, 0, 0], &calm, &[(0, Split::Val), (1, Split::Train)], &Definition::default());
+        assert_eq!(splits(&plan), [Split::Val, Split::Train, Split::Val]);
+        assert_eq!(plan.straddling, [0]);
+    }
+
+    #[test]
+    fn what_leaves_the_set_keeps_its_split_for_when_it_comes_back() {
+        let plan = planned(&[0], &[Judgement::default()], &[(9, Split::Test)], &Definition::default());
+        assert_eq!(plan.given[&ImageId::from_bytes([9; 16])], given(Split::Test));
+    }
+
+    #[test]
+    fn the_most_doubtful_is_listed_first_and_only_who_holds_holds() {
+        let doubt = |p: f32| Judgement { p_label_wrong: Some(p), hold: p > 0.5, ..Judgement::default() };
+        let judgements = [0.6, 0.1, 0.9].map(doubt);
+        let plan = planned(&[0, 1, 2], &judgements, &[], &Definition::default());
+        assert_eq!(plan.held.iter().map(|p| p.member).collect::<Vec<_>>(), [2, 0]);
+        assert_eq!(plan.published.len(), 1);
+        let open = Definition { hold: false, ..Definition::default() };
+        assert_eq!(planned(&[0, 1, 2], &judgements, &[], &open).published.len(), 3);
+    }
+
+    #[test]
+    fn what_was_held_stays_held_until_somebody_can_tell() {
+        let members = [Member { was_held: true, ..member(0) }];
+        let judged = |p| {
+            plan(
+                &members,
+                &[Judgement { p_label_wrong: p, ..Judgement::default() }],
+                &[0],
+                BTreeMap::new(),
+                &Definition::default(),
+                1,
+            )
+        };
+        assert_eq!(judged(None).held.len(), 1);
+        assert_eq!(judged(Some(0.1)).held.len(), 0);
+    }
+}

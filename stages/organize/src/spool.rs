@@ -38,7 +38,7 @@ fn disk(action: &'static str) -> impl Fn(io::Error) -> SpoolError {
 }
 
 /// Where a record lies.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Place {
     offset: u64,
     bytes: u32,

@@ -221,7 +221,7 @@ impl World {
     }
 }
 
-/// The version, and the latest answer an upload: before each revision stands the answer of the epoch that it ends.
+/// The version and all answers: before each revision stands the answer of the epoch that it ends.
 pub fn published(outcome: Outcome) -> (DatasetPublished, Vec<Answer>) {
     let mut notices = outcome.notices.into_iter();
     let Some(Notice::Published(event)) = notices.next() else { panic!("no version was published") };
@@ -229,9 +229,7 @@ pub fn published(outcome: Outcome) -> (DatasetPublished, Vec<Answer>) {
         Notice::Answer(answer) => *answer,
         other => panic!("unexpected {other:?}"),
     };
-    let answers: Vec<Answer> = notices.map(answer).collect();
-    let latest = |a: &Answer| !answers.iter().any(|b| b.upload == a.upload && b.epoch > a.epoch);
-    (event, answers.iter().filter(|a| latest(a)).cloned().collect())
+    (event, notices.map(answer).collect())
 }
 
 /// The last answer about each upload.
