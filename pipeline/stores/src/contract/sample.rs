@@ -41,7 +41,7 @@ pub fn record(n: u64) -> Record {
         device: DeviceId::new("sample-device").expect("valid"),
         labels: vec![label(if n.is_multiple_of(2) { "even" } else { "odd" }), label("größe \"M\" = 1.5")],
         source: Some(format!("photos/{n} ünï.jpg")),
-        captured_at: Some(Millis(1_700_000_000_000 + n as i64)),
+        captured_at: Some(Millis(1_700_000_000_000_i64.wrapping_add(n as i64))),
         attributes: BTreeMap::from([
             ("third".into(), (n % 3).to_string()),
             ("a.b=c".into(), "d=\"e\"".into()),
@@ -49,7 +49,7 @@ pub fn record(n: u64) -> Record {
         ]),
         format: Format::Jpeg,
         size: Size { width: 640, height: 480 },
-        bytes: 1_000 + n,
+        bytes: n.saturating_add(1_000),
         measures: Measures { sharpness: 0.1 + n as f32, brightness: 1.0 / 3.0, ..Measures::default() },
         fingerprints: Fingerprints { orientations: std::array::from_fn(|i| turned(i as u64)) },
         lineage: Vec::new(),
