@@ -1,6 +1,7 @@
 //! Whatever is killed, and wherever: nothing is lost, nothing is answered twice, and the same version comes out.
 
 use std::{
+    os::unix::process::ExitStatusExt,
     process::{Child, Command},
     thread,
     time::{Duration, Instant},
@@ -10,6 +11,9 @@ use anyhow::{Result, bail};
 use dih_tests::World;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+
+/// Image, label and split.
+type Member = (String, String, String);
 
 /// The same crowd for the disturbed and the undisturbed run.
 fn crowd(world: &World, uploads: u32) -> Result<()> {
@@ -22,13 +26,23 @@ fn photos() -> Result<String> {
     Ok(dih_tests::tools()?.join("photos").to_string_lossy().into_owned())
 }
 
-fn finish(world: &World) -> Result<Vec<(String, String, String)>> {
+fn finish(world: &World) -> Result<Vec<Member>> {
     world.run(&["run", "--until-idle"])?;
     world.run(&["datasets", "create", "all"])?;
     world.run(&["datasets", "cut", "all"])?;
     let mut members = world.members("all@1")?;
     members.sort();
     Ok(members)
+}
+
+/// Shows only what differs.
+#[track_caller]
+fn assert_same(found: &[Member], expected: &[Member]) {
+    let without = |some: &[Member], others: &[Member]| -> Vec<Member> {
+        some.iter().filter(|member| !others.contains(member)).cloned().collect()
+    };
+    let (more, missing) = (without(found, expected), without(expected, found));
+    assert!(more.is_empty() && missing.is_empty(), "the published version differs: has {more:?}, lacks {missing:?}");
 }
 
 fn kill(child: &mut Child) -> Result<()> {
@@ -76,34 +90,86 @@ fn kill_9_at_random_moments_loses_nothing_and_changes_nothing() -> Result<()> {
     crowd(&struck, uploads)?;
     run_killed(&struck, kills, u64::from(seed))?;
     let members = finish(&struck)?;
-    struck.audit_is_clean(calm.run_json(&["audit", "--json"])?["uploads"].as_u64().unwrap_or(0))?;
-    assert_eq!(members, expected, "the published version differs");
+    struck.audit_is_clean(uploads_of(&calm)?)?;
+    assert_same(&members, &expected);
     Ok(())
 }
 
+/// What `abort` ends a process with.
+const SIGABRT: i32 = 6;
 const CONSUMERS: [&str; 6] = ["ingest", "dedupe", "verify", "embed", "cluster", "organize"];
 const LINES: [&str; 4] = ["before_commit", "before_publish", "before_ack", "after_ack"];
+/// So that a killed delivery comes again soon.
+const LEASE: &str = "[broker]\nlease = \"2s\"\n";
+
+/// Runs the command until it dies at this line; a run that ends otherwise fails the test.
+fn die_at(world: &World, args: &[&str], consumer: &str, line: &str) -> Result<()> {
+    let mut command: Command = world.command(args);
+    command.env("FAILPOINTS", format!("{consumer}::{line}=return(abort)"));
+    let ended = command.output()?;
+    if ended.status.signal() != Some(SIGABRT) {
+        bail!(
+            "{consumer}::{line} did not strike ({}); the binary needs the feature `failpoints`: {}",
+            ended.status,
+            String::from_utf8_lossy(&ended.stderr)
+        );
+    }
+    Ok(())
+}
+
+/// The `n`th of many small crowds, so that every stage has work whenever it is its turn to die.
+fn small_crowd(world: &World, n: usize) -> Result<()> {
+    let seed = (100 + n).to_string();
+    world.run(&["simulate", &photos()?, "--uploads", "6", "--broken", "0", "--devices", "2", "--seed", &seed])?;
+    Ok(())
+}
+
+fn uploads_of(world: &World) -> Result<u64> {
+    Ok(world.run_json(&["audit", "--json"])?["uploads"].as_u64().unwrap_or(0))
+}
 
 #[test]
-#[ignore = "takes long: each of 24 deaths waits out a lease of 30 s; `cargo test -p dih-tests -- --ignored`"]
 fn death_between_write_publish_and_ack_of_any_stage_loses_nothing() -> Result<()> {
+    let places: Vec<_> = CONSUMERS.iter().flat_map(|consumer| LINES.map(|line| (*consumer, line))).collect();
     let calm = World::new()?;
-    crowd(&calm, 60)?;
-    let expected = finish(&calm)?;
-    let struck = World::new()?;
-    crowd(&struck, 60)?;
-    let mut died = 0;
-    for consumer in CONSUMERS {
-        for line in LINES {
-            let mut command: Command = struck.command(&["run", "--until-idle"]);
-            command.env("FAILPOINTS", format!("{consumer}::{line}=1*off->1*return(abort)"));
-            let ended = command.output()?; // well, when too few messages were left to come by this line
-            died += u32::from(!ended.status.success());
-        }
+    for n in 0..places.len() {
+        small_crowd(&calm, n)?;
     }
-    assert!(died >= 12, "only {died} of 24 fail points struck: the binary needs the feature `failpoints`");
+    let expected = finish(&calm)?;
+
+    let struck = World::new()?;
+    std::fs::write(struck.home().join("dih.toml"), LEASE)?;
+    for (n, (consumer, line)) in places.iter().enumerate() {
+        small_crowd(&struck, n)?;
+        die_at(&struck, &["run", "--until-idle"], consumer, line)?;
+    }
     let members = finish(&struck)?;
-    struck.audit_is_clean(calm.run_json(&["audit", "--json"])?["uploads"].as_u64().unwrap_or(0))?;
-    assert_eq!(members, expected, "the published version differs");
+    struck.audit_is_clean(uploads_of(&calm)?)?;
+    assert_same(&members, &expected);
+    Ok(())
+}
+
+#[test]
+fn death_in_a_cut_or_a_training_leaves_one_whole_version_and_one_model() -> Result<()> {
+    let world = World::new()?;
+    std::fs::write(world.home().join("dih.toml"), LEASE)?;
+    crowd(&world, 120)?;
+    let expected = finish(&world)?;
+    for (n, line) in LINES.iter().enumerate() {
+        let name = format!("again-{n}");
+        world.run(&["datasets", "create", &name])?;
+        die_at(&world, &["datasets", "cut", &name], "organize-cut", line)?;
+        world.run(&["datasets", "cut", &name])?;
+        let mut members = world.members(&format!("{name}@1"))?;
+        members.sort();
+        let images = |members: &[Member]| members.iter().map(|m| m.0.clone()).collect::<Vec<_>>();
+        assert_eq!(images(&members), images(&expected), "the version cut after {line} differs");
+        world.run(&["datasets", "verify", &format!("{name}@1")])?;
+
+        die_at(&world, &["train", "all@1"], "train", line)?;
+        let trained = world.run_json(&["train", "all@1", "--json"])?;
+        assert!(trained["accuracy"].as_f64().is_some_and(|accuracy| accuracy > 0.3), "{trained}");
+    }
+    world.audit_is_clean(uploads_of(&world)?)?;
     Ok(())
 }

@@ -125,11 +125,13 @@ pub trait Index: Send + Sync + fmt::Debug {
     async fn change_from(&self, id: ImageId, from: &[State], change: &Change) -> Result<bool, StoreError>;
     /// Adds the labels that another upload of the same bytes gave. Adding twice changes nothing.
     async fn vote(&self, id: ImageId, upload: UploadSeq, labels: &[Label]) -> Result<(), StoreError>;
-    /// Records within `radius` bits of any of the queries, nearest first, each once.
+    /// Records within `radius` bits of any of the queries, nearest first, each once; those in `states`, or in any if
+    /// empty.
     async fn near_fingerprints(
         &self,
         queries: &[Fingerprint],
         radius: u32,
+        states: &[State],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError>;
     /// Stores a vector; it need not be normalised.

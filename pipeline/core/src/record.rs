@@ -9,7 +9,7 @@ use crate::{Epoch, ImageId, Label, UploadSeq, event::Image, repeat::Repeat, verd
 /// One image in the index, keyed by its id. The holder of the claim: whoever wrote it first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// As it arrived; `image.upload` is the upload that holds the claim and gives the image its order.
+    /// As it arrived; `image.upload` is the upload that holds the claim, and is answered for what becomes of the image.
     pub image: Image,
     pub state: State,
     /// How often it was decided anew; the answer of epoch 0 is the verdict.
@@ -20,6 +20,10 @@ pub struct Record {
     pub votes: BTreeMap<UploadSeq, Vec<Label>>,
     /// Probability that the label fits, by the classifier.
     pub label_score: Option<f32>,
+    /// Cosine of the farthest earlier picture that it was compared with on pixels, where there were more of them: none
+    /// farther was, and an earlier one that arrives late and is nearer still has to be.
+    #[serde(default)]
+    pub reach: Option<f32>,
     /// Group of pictures that look alike, at the time of clustering.
     pub cluster: Option<ImageId>,
     /// Code of the answer, once given.
@@ -39,6 +43,7 @@ impl Record {
             repeat: None,
             votes: BTreeMap::new(),
             label_score: None,
+            reach: None,
             cluster: None,
             reason: None,
             prior: None,
@@ -49,8 +54,14 @@ impl Record {
         self.image.id
     }
 
+    /// The upload that holds the claim: of equal bytes, the one that was processed first.
     pub fn upload(&self) -> UploadSeq {
         self.image.upload
+    }
+
+    /// The first upload of these bytes, whichever was processed first: the image's place among all others.
+    pub fn order(&self) -> UploadSeq {
+        self.votes.keys().next().map_or(self.upload(), |vote| self.upload().min(*vote))
     }
 }
 
@@ -85,9 +96,11 @@ impl State {
         Self::Fallen,
     ];
 
-    /// Whether others may repeat it: it is no repeat itself and has not been refused.
+    /// Those that others may repeat: no repeat themselves, and not refused.
+    pub const STANDING: [Self; 5] = [Self::Claimed, Self::Unique, Self::Clustered, Self::Curated, Self::Held];
+
     pub fn stands(self) -> bool {
-        !matches!(self, Self::Repeat | Self::Rejected | Self::Fallen)
+        Self::STANDING.contains(&self)
     }
 
     pub fn as_str(self) -> &'static str {
@@ -112,6 +125,7 @@ pub struct Change {
     /// `Some(None)` clears it.
     pub repeat: Option<Option<Repeat>>,
     pub label_score: Option<f32>,
+    pub reach: Option<f32>,
     pub cluster: Option<ImageId>,
     pub reason: Option<String>,
     pub prior: Option<Status>,

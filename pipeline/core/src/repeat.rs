@@ -55,7 +55,8 @@ pub struct Repeat {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Twin {
     pub id: ImageId,
-    pub upload: UploadSeq,
+    /// Its place: the first upload of its bytes.
+    pub order: UploadSeq,
     /// Whether it stands for itself: not a repeat, not refused, not taken down.
     pub stands: bool,
     pub found_by: FoundBy,
@@ -75,11 +76,11 @@ pub enum Settlement {
 ///
 /// Only earlier uploads count, so two twins can never each give way to the other; and only those that stand count, so
 /// a group always keeps one. Later twins that were let through before this picture arrived are named, to be revised.
-pub fn settle(id: ImageId, upload: UploadSeq, twins: &[Twin]) -> Settlement {
+pub fn settle(id: ImageId, order: UploadSeq, twins: &[Twin]) -> Settlement {
     let standing = || twins.iter().filter(|t| t.id != id && t.stands);
-    match standing().filter(|t| t.upload < upload).min_by_key(|t| t.upload) {
+    match standing().filter(|t| t.order < order).min_by_key(|t| t.order) {
         Some(earliest) => Settlement::Repeat { of: earliest.clone() },
-        None => Settlement::First { yields: standing().filter(|t| t.upload > upload).cloned().collect() },
+        None => Settlement::First { yields: standing().filter(|t| t.order > order).cloned().collect() },
     }
 }
 
@@ -91,7 +92,7 @@ mod tests {
         ImageId::from_bytes([n; 16])
     }
 
-    fn twin(n: u8, upload: u64, stands: bool) -> Twin {
+    fn twin(n: u8, order: u64, stands: bool) -> Twin {
         let evidence = Evidence {
             transform: [1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
             mirrored: false,
@@ -102,7 +103,7 @@ mod tests {
             colour: 1.0,
         };
         let found_by = FoundBy::Fingerprint { distance: 2, orientation: 0 };
-        Twin { id: id(n), upload: UploadSeq(upload), stands, found_by, evidence }
+        Twin { id: id(n), order: UploadSeq(order), stands, found_by, evidence }
     }
 
     #[track_caller] // the picture under test has id 1 and upload 10

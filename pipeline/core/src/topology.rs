@@ -68,25 +68,17 @@ pub struct ConsumerSpec {
     pub stage: StageName,
     pub stream: &'static str,
     pub subject: &'static str,
-    /// Time without a sign of life after which the message goes to another replica.
-    pub lease: Duration,
     /// Tries before a message is dead-lettered by the runner.
     pub tries_max: u64,
 }
 
-const LEASE: Duration = Duration::from_secs(30);
+/// Time without a sign of life after which a message goes to another replica, where nothing else is configured.
+pub const LEASE: Duration = Duration::from_secs(30);
 const TRIES_MAX: u64 = 12;
 
 macro_rules! consumer {
     ($name:literal, $stage:ident, $stream:expr, $subject:literal) => {
-        ConsumerSpec {
-            name: $name,
-            stage: StageName::$stage,
-            stream: $stream,
-            subject: $subject,
-            lease: LEASE,
-            tries_max: TRIES_MAX,
-        }
+        ConsumerSpec { name: $name, stage: StageName::$stage, stream: $stream, subject: $subject, tries_max: TRIES_MAX }
     };
 }
 

@@ -129,7 +129,7 @@ pub fn server(broker: &config::Broker) -> anyhow::Result<PathBuf> {
 }
 
 fn options(broker: &config::Broker) -> topology::Options {
-    topology::Options { replicas: broker.replicas, ..topology::Options::default() }
+    topology::Options { replicas: broker.replicas, lease: broker.lease.0, ..topology::Options::default() }
 }
 
 fn access(broker: &config::Broker) -> anyhow::Result<Access> {

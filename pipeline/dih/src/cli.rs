@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, broker_guard, config, datasets, dead, explain, import, models, run, setup, simulate, submit, train, verdicts,
+    audit, bench, broker_guard, config, datasets, dead, explain, import, models, run, setup, simulate, submit, train,
+    verdicts,
 };
 
 /// Turns a stream of labelled photos into clean, versioned data sets.
@@ -65,6 +66,8 @@ pub enum Command {
     Config(config::Cmd),
     /// Look at the models.
     Models(models::Cmd),
+    /// Measure decisions, speed and memory on photos whose truth is known. Seeded.
+    Bench(bench::Cmd),
     /// Watches the embedded broker; started by other commands.
     #[command(hide = true)]
     BrokerGuard(broker_guard::Cmd),
@@ -116,6 +119,10 @@ mod tests {
             "dih config schema",
             "dih models ls",
             "dih models check",
+            "dih bench repeats photos --uploads 400 --seed 2 --json",
+            "dih bench labels photos --labels photos/labels.csv --shots",
+            "dih bench speed photos",
+            "dih bench memory photos",
             "dih simulate photos --uploads 100 --devices 4 --rate 20 --seed 7 --truth t.csv",
         ] {
             check(line, true);

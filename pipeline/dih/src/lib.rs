@@ -5,6 +5,7 @@
 //! Weak at  the embedded index: it has one owner process, so what needs it waits for `dih run` or does the work itself.
 
 pub mod app;
+pub mod bench;
 pub mod bus;
 pub mod cli;
 pub mod commands;
@@ -57,8 +58,8 @@ pub fn start(cli: Cli) -> Exit {
 
 async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
     use crate::commands::{
-        audit, broker_guard, config, datasets, dead, explain, import, models, run, setup, simulate, submit, train,
-        verdicts,
+        audit, bench, broker_guard, config, datasets, dead, explain, import, models, run, setup, simulate, submit,
+        train, verdicts,
     };
     let command = match cli.command {
         // These must work whatever the configuration says.
@@ -81,6 +82,7 @@ async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
         Command::Dead(cmd) => dead::run(&app, cmd).await,
         Command::Config(cmd) => config::run(&app, &cmd),
         Command::Models(cmd) => models::run(&app, cmd),
+        Command::Bench(cmd) => bench::run(&app, cmd).await,
         Command::BrokerGuard(cmd) => broker_guard::run(&cmd),
     }
 }

@@ -5,5 +5,6 @@
 
 mod prover;
 pub mod succession;
+pub mod suspects;
 
 pub use prover::{Candidate, Prover};

@@ -11,7 +11,6 @@ use std::{
 
 use dih_core::{
     BlobKey, Class, ImageId, StageError,
-    event::Image,
     ports::{Blobs, StoreError},
     record::Record,
     repeat::{Evidence, FoundBy, Twin},
@@ -45,23 +44,23 @@ impl Prover {
         Self { blobs, bench, policy, cache: Mutex::new(LruCache::new(cached)) }
     }
 
-    /// The candidates that are proven to show the same shot as `image`.
-    pub async fn twins(&self, image: &Image, candidates: Vec<Candidate>) -> Result<Vec<Twin>, StageError> {
+    /// The candidates that are proven to show the same shot as `own`.
+    pub async fn twins(&self, own: &Record, candidates: Vec<Candidate>) -> Result<Vec<Twin>, StageError> {
         let mut twins = Vec::new();
         if candidates.is_empty() {
             return Ok(twins);
         }
-        let own = self.features(image.id).await?;
+        let (order, own) = (own.order(), self.features(own.id()).await?);
         for Candidate { record, found_by } in candidates {
             let other = match self.features(record.id()).await {
                 Ok(features) => features,
                 Err(error) if is_gone(&error) => continue,
                 Err(error) => return Err(error),
             };
-            let own_is_later = image.upload > record.upload();
+            let own_is_later = order > record.order();
             if let Some(evidence) = self.prove(own.clone(), other, own_is_later).await? {
-                let (id, upload, stands) = (record.id(), record.upload(), record.state.stands());
-                twins.push(Twin { id, upload, stands, found_by, evidence });
+                let (id, order, stands) = (record.id(), record.order(), record.state.stands());
+                twins.push(Twin { id, order, stands, found_by, evidence });
             }
         }
         Ok(twins)

@@ -54,20 +54,21 @@ pub async fn release(index: &dyn Index, fallen: ImageId) -> Result<Vec<Notice>, 
     let mut notices = Vec::new();
     for repeat in index.repeats_of(fallen).await? {
         match repeat.state {
-            State::Repeat => {
-                let epoch = repeat.epoch.next();
-                let change =
-                    Change { epoch: Some(epoch), prior: Some(Status::Duplicate), ..Change::to(State::Claimed) };
-                if index.change_from(repeat.id(), &[State::Repeat], &change).await? {
-                    notices.extend(released(&Record { epoch, ..repeat }, fallen));
-                }
-            }
+            State::Repeat => notices.extend(let_go(index, repeat, fallen).await?),
             // Released before, perhaps by a try that died before it could say so.
             State::Claimed if repeat.epoch.0 > 0 => notices.extend(released(&repeat, fallen)),
             _ => {}
         }
     }
     Ok(notices)
+}
+
+/// Opens a repeat again, in its next epoch; nothing when somebody else did.
+async fn let_go(index: &dyn Index, repeat: Record, of: ImageId) -> Result<Vec<Notice>, StoreError> {
+    let epoch = repeat.epoch.next();
+    let change = Change { epoch: Some(epoch), prior: Some(Status::Duplicate), ..Change::to(State::Claimed) };
+    let ours = index.change_from(repeat.id(), &[State::Repeat], &change).await?;
+    Ok(if ours { released(&Record { epoch, ..repeat }, of) } else { Vec::new() })
 }
 
 /// `record` is as after the release: in its new epoch, still naming whom it repeated.
@@ -77,8 +78,37 @@ fn released(record: &Record, fallen: ImageId) -> Vec<Notice> {
         let answer = Answer::repeats(&record.image, StageName::Dedupe, repeat);
         Notice::Answer(Box::new(answer.in_epoch(record.epoch.previous())))
     });
-    image.lineage.push(Decision::new(StageName::Dedupe, "released").because(format!("{fallen} no longer stands")));
+    image.lineage.push(Decision::new(StageName::Dedupe, "released").because(format!("{fallen} no longer comes first")));
     ended.into_iter().chain([Notice::Stored(ImageStored { image })]).collect()
+}
+
+/// An earlier upload of bytes that are claimed already moves their picture forward in the order. If it yielded to one
+/// that now comes after it, it is decided anew.
+///
+/// Write (the vote), then look: whoever yields writes first and then looks at both orders. So one of the two sees it.
+pub async fn moved_forward(index: &dyn Index, id: ImageId) -> Result<Vec<Notice>, StoreError> {
+    let Some(record) = index.get(id).await? else { return Ok(Vec::new()) };
+    let Some(repeat) = record.repeat.clone() else { return Ok(Vec::new()) };
+    match record.state {
+        State::Repeat if comes_after(index, repeat.of, &record).await? => let_go(index, record, repeat.of).await,
+        // Let go before, perhaps by a try that died before it could say so.
+        State::Claimed if record.epoch.0 > 0 => Ok(released(&record, repeat.of)),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Whether a picture that yielded does so rightly: the other stands, and comes before it.
+pub async fn holds(index: &dyn Index, repeat: ImageId, original: ImageId) -> Result<bool, StoreError> {
+    let (repeat, original) = (index.get(repeat).await?, index.get(original).await?);
+    Ok(match (repeat, original) {
+        (Some(repeat), Some(original)) => original.state.stands() && original.order() < repeat.order(),
+        _ => false,
+    })
+}
+
+/// Whether `other` comes after the picture of `record` in the order of uploads.
+async fn comes_after(index: &dyn Index, other: ImageId, record: &Record) -> Result<bool, StoreError> {
+    Ok(index.get(other).await?.is_some_and(|other| other.order() > record.order()))
 }
 
 /// Makes a later twin yield that was let through before `by` arrived.
@@ -103,7 +133,9 @@ pub async fn demote(index: &dyn Index, stage: StageName, by: &Image, twin: &Twin
             State::Repeat | State::Rejected | State::Fallen => return Ok(Vec::new()),
         };
         if index.change_from(twin.id, &[record.state], &change).await? {
-            return consequences(index, stage, &Record { repeat: change.repeat.flatten(), ..after }).await;
+            let mut notices = consequences(index, stage, &Record { repeat: change.repeat.flatten(), ..after }).await?;
+            notices.extend(moved_forward(index, twin.id).await?);
+            return Ok(notices);
         }
     }
 }

@@ -30,6 +30,11 @@ pub async fn last_upload_seq(connection: &Connection) -> Result<UploadSeq, BusEr
     Ok(UploadSeq(info.state.last_sequence))
 }
 
+/// Uploads that have a verdict.
+pub async fn answered(connection: &Connection) -> Result<u64, BusError> {
+    Ok(stream_info(connection, VERDICTS).await?.map_or(0, |info| info.state.messages))
+}
+
 /// All verdicts, in the order in which they were given.
 pub fn answers(connection: &Connection) -> impl Stream<Item = Result<Answer, BusError>> + Send + Unpin + use<> {
     scan(connection, VERDICTS, "dih.v1.verdict.*", 1).map(|stored| stored.and_then(|s| read(VERDICTS, &s)))

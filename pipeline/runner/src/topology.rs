@@ -15,7 +15,7 @@ use async_nats::jetstream::{
 use dih_core::{
     Class, Classify,
     config::ByteSize,
-    topology::{BUCKETS, CONSUMERS, ConsumerSpec, Keep, STREAMS, StreamSpec, TRIES_BUCKET, UPLOADS},
+    topology::{BUCKETS, CONSUMERS, ConsumerSpec, Keep, LEASE, STREAMS, StreamSpec, TRIES_BUCKET, UPLOADS},
 };
 
 use crate::{
@@ -32,13 +32,13 @@ pub struct Options {
     pub in_memory: bool,
     /// Most bytes that may wait in UPLOADS; more uploads are refused, none is dropped. None: as the disk allows.
     pub uploads_bytes_max: Option<ByteSize>,
-    /// In place of the lease in the table, for tests.
-    pub lease: Option<Duration>,
+    /// Time without a sign of life after which a message goes to another replica.
+    pub lease: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { replicas: 1, in_memory: false, uploads_bytes_max: None, lease: None }
+        Self { replicas: 1, in_memory: false, uploads_bytes_max: None, lease: LEASE }
     }
 }
 
@@ -154,7 +154,7 @@ fn consumer_config(spec: &ConsumerSpec, options: &Options) -> pull::Config {
     pull::Config {
         durable_name: Some(spec.name.to_owned()),
         ack_policy: AckPolicy::Explicit,
-        ack_wait: options.lease.unwrap_or(spec.lease),
+        ack_wait: options.lease,
         // The runner counts tries itself: beyond a limit of the broker's a message would lie in the stream unseen.
         max_deliver: -1,
         max_ack_pending: ACK_PENDING_MAX,

@@ -52,7 +52,13 @@ impl Index for OnlyCommits {
         unreachable!("{UNASKED}")
     }
 
-    async fn near_fingerprints(&self, _: &[Fingerprint], _: u32, _: usize) -> Result<Vec<NearFingerprint>, StoreError> {
+    async fn near_fingerprints(
+        &self,
+        _: &[Fingerprint],
+        _: u32,
+        _: &[State],
+        _: usize,
+    ) -> Result<Vec<NearFingerprint>, StoreError> {
         unreachable!("{UNASKED}")
     }
 

@@ -13,12 +13,12 @@ use std::{
 use dih_core::topology::{DEAD, VERDICTS};
 use dih_runner::{ConnectOptions, Connection, Runner, audit};
 use tokio_util::sync::CancellationToken;
-use world::{CurateAll, Obedient, World, config, until};
+use world::{CurateAll, Obedient, VICTIM, World, config, until};
 
 /// Not a test: the process that is killed. It does nothing unless a test starts it as such.
 #[test]
 fn victim_entry() {
-    let Ok(url) = std::env::var("DIH_TEST_VICTIM_URL") else { return };
+    let Ok(url) = std::env::var(VICTIM) else { return };
     let _scenario = fail::FailScenario::setup();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(async {
@@ -30,18 +30,22 @@ fn victim_entry() {
     });
 }
 
-fn run_until_killed(url: &str, failpoint: &str) {
+fn victim(url: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("we run"));
-    command.args(["victim_entry", "--exact", "--nocapture"]).env("DIH_TEST_VICTIM_URL", url);
-    command.env("FAILPOINTS", failpoint).stdout(Stdio::null()).stderr(Stdio::null());
-    let status = command.status().expect("we can start ourselves");
+    command.args(["victim_entry", "--exact", "--nocapture"]).env(VICTIM, url);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+fn run_until_killed(url: &str, failpoint: &str) {
+    let status = victim(url).env("FAILPOINTS", failpoint).status().expect("we can start ourselves");
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     assert_eq!(signal, Some(6), "not aborted at {failpoint}: {status}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_at_any_place_nothing_is_lost_and_nothing_is_answered_twice() {
-    let world = World::with_lease(Some(Duration::from_secs(1))).await;
+    let world = World::with_lease(Duration::from_secs(1)).await;
     let names: Vec<String> = (0..40).map(|n| format!("emit {n}")).collect();
     world.submit(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
     for consumer in ["ingest", "dedupe"] {
@@ -60,4 +64,27 @@ async fn killed_at_any_place_nothing_is_lost_and_nothing_is_answered_twice() {
     assert_eq!((world.stream_len(VERDICTS).await, world.stream_len(DEAD).await), (40, 0));
     ingest.stop().await.expect("an orderly end");
     dedupe.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_kills_its_process_dies_alone() {
+    let world = World::with_lease(Duration::from_secs(1)).await;
+    let mut names: Vec<String> = (0..20).map(|n| format!("emit {n}")).collect();
+    names.insert(5, "poison".into());
+    world.submit(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let (mut deaths, mut running) = (0, victim(world.connection.url()).spawn().expect("we can start ourselves"));
+    until("the poison is dead and all others are answered", async || {
+        if running.try_wait().expect("it is our child").is_some() {
+            deaths += 1;
+            running = victim(world.connection.url()).spawn().expect("we can start ourselves");
+        }
+        audit(&world.connection).await.is_ok_and(|audit| audit.in_flight == 0)
+    })
+    .await;
+    running.kill().expect("it runs");
+    running.wait().expect("it is our child");
+    let found = audit(&world.connection).await.expect("the broker answers");
+    assert_eq!((found.uploads, found.answered, found.holds()), (21, 21, true), "{found:?}");
+    assert_eq!(world.stream_len(DEAD).await, 1);
+    assert!((3..=8).contains(&deaths), "{deaths} deaths before it was found out");
 }

@@ -66,7 +66,7 @@ async fn being_handed_back_often_does_not_make_a_message_bad() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_kept_while_the_work_goes_on() {
     // The work takes 1.5 s, more than the lease.
-    let world = World::with_lease(Some(Duration::from_millis(900))).await;
+    let world = World::with_lease(Duration::from_millis(900)).await;
     world.submit(&["slow one"]).await;
     let stage = Obedient::new();
     let tale = stage.tale.clone();
@@ -78,7 +78,7 @@ async fn a_lease_is_kept_while_the_work_goes_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_lease_cancels_the_work_and_the_message_comes_again() {
-    let mut world = World::with_lease(Some(Duration::from_secs(2))).await;
+    let mut world = World::with_lease(Duration::from_secs(2)).await;
     world.submit(&["stuck one"]).await;
     let stage = Obedient::new();
     let tale = stage.tale.clone();
@@ -94,7 +94,7 @@ async fn a_lost_lease_cancels_the_work_and_the_message_comes_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_delivery_publishes_nothing_twice() {
-    let world = World::with_lease(Some(Duration::from_secs(1))).await;
+    let world = World::with_lease(Duration::from_secs(1)).await;
     world.submit(&["emit a"]).await;
     // A replica that does all but acknowledge: it takes the message, and dies.
     let stage = Obedient::new();
@@ -119,7 +119,7 @@ async fn a_second_delivery_publishes_nothing_twice() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_the_broker_loses_nothing() {
-    let mut world = World::with_lease(Some(Duration::from_secs(3))).await;
+    let mut world = World::with_lease(Duration::from_secs(3)).await;
     let (ingest, dedupe) = (world.run(Obedient::new()), world.run(CurateAll));
     ingest.ready().await;
     let names: Vec<String> = (0..200).map(|n| format!("emit {n}")).collect();

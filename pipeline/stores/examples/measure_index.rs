@@ -80,7 +80,7 @@ async fn search(
     let began = Instant::now();
     for n in 0..SEARCHES {
         let eight = sample::record(n * 7 % images).image.fingerprints.orientations;
-        index.near_fingerprints(&eight, 10, 16).await?;
+        index.near_fingerprints(&eight, 10, &[], 16).await?;
     }
     let fingerprints = rate(began);
     let queries: Vec<_> = (0..SEARCHES).map(|n| vector(n * 7 % images)).collect();

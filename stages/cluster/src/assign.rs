@@ -1,15 +1,12 @@
 //! Who a picture is like, and what those are labelled.
 
-use dih_core::{Label, StageName, event::Image, ports::NearVector, record::State, verdict::Decision};
+use dih_core::{Label, StageName, event::Image, ports::NearVector, verdict::Decision};
 
 use crate::Group;
 
-/// States in which a picture may be a neighbour: it stands.
-pub(crate) const STANDING: [State; 5] = [State::Claimed, State::Unique, State::Clustered, State::Curated, State::Held];
-
 /// Joins the group of the nearest earlier picture that is near enough, or founds one.
 pub(crate) fn group(image: &Image, near: &[NearVector], cosine_min: f32) -> Group {
-    let earlier = near.iter().filter(|n| n.record.upload() < image.upload);
+    let earlier = near.iter().filter(|n| n.record.order() < image.upload);
     let Some(nearest) = earlier.max_by(|a, b| a.cosine.total_cmp(&b.cosine)) else {
         return Group { leader: image.id, cosine: None };
     };

@@ -15,7 +15,7 @@ pub struct Config {
     /// Least cosine of a picture to be compared on its pixels. Never a verdict by itself: in a shelf of groceries
     /// thousands of different photos exceed 0.90.
     pub repeat_cosine_min: f32,
-    /// Most pictures to compare on their pixels, nearest first. Five candidates at 0.75 held every one of eight kinds
+    /// Most earlier pictures to compare on their pixels, nearest first, and of later ones as well. Five candidates at 0.75 held every one of eight kinds
     /// of repeats of 4,781 photos.
     pub candidates_max: usize,
     /// Least cosine to the nearest earlier picture to join its group.
@@ -28,7 +28,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             cosine_min: 0.5,
-            neighbours_max: 12,
+            neighbours_max: 32,
             repeat_cosine_min: 0.75,
             candidates_max: 5,
             group_cosine_min: 0.9,
@@ -49,6 +49,6 @@ impl Config {
         }
         let wide_enough = self.cosine_min <= self.repeat_cosine_min && self.cosine_min <= self.group_cosine_min;
         faults.require(wide_enough, "cluster.cosine_min", "is above a cosine that it should let through", "try `0.5`");
-        faults.require(self.neighbours_max > 0, "cluster.neighbours_max", "is 0", "try `12`");
+        faults.require(self.neighbours_max > 0, "cluster.neighbours_max", "is 0", "try `32`");
     }
 }

@@ -16,14 +16,18 @@ use dih_core::{
     Delivery, ImageId, Notice, Outcome, Stage, StageError, StageName,
     event::{Image, ImageClustered, ImageEmbedded, VectorSpace},
     ports::{Index, NearVector, StoreError},
-    record::{Change, State},
+    record::{Change, Record, State},
     repeat::{FoundBy, Repeat, Settlement, Twin, settle},
     verdict::{Answer, Decision},
 };
 use dih_repeats::{
     Candidate, Prover,
     succession::{self, Standing},
+    suspects,
 };
+
+/// Neighbours that a picture reads which comes late among many.
+const WIDE: usize = 512;
 
 #[derive(Debug)]
 pub struct Cluster {
@@ -37,19 +41,30 @@ impl Cluster {
         Self { config, index, prover }
     }
 
-    async fn neighbours(&self, image: &Image, space: &VectorSpace) -> Result<Vec<NearVector>, StageError> {
-        let missing = || StoreError::NotFound { store: "index", key: format!("{} of {}", space.0, image.id) };
-        let vector = self.index.vector(image.id, space).await?.ok_or_else(missing)?;
-        let wanted = self.config.neighbours_max + 1; // itself comes along
-        let near = self.index.near_vectors(space, &vector, self.config.cosine_min, &assign::STANDING, wanted).await?;
-        Ok(near.into_iter().filter(|n| n.record.id() != image.id).collect())
+    async fn neighbours(&self, own: &Record, space: &VectorSpace) -> Result<Vec<NearVector>, StageError> {
+        let missing = || StoreError::NotFound { store: "index", key: format!("{} of {}", space.0, own.id()) };
+        let vector = self.index.vector(own.id(), space).await?.ok_or_else(missing)?;
+        let mut wanted = self.config.neighbours_max + 1; // itself comes along
+        loop {
+            let cosine_min = self.config.cosine_min;
+            let near = self.index.near_vectors(space, &vector, cosine_min, &State::STANDING, wanted).await?;
+            let crowded = near.len() == wanted && near.iter().any(|n| n.record.order() > own.order());
+            if !crowded || wanted >= WIDE {
+                return Ok(near.into_iter().filter(|n| n.record.id() != own.id()).collect());
+            }
+            // It comes late, among many that came after it: all of them must be seen.
+            wanted = WIDE;
+        }
     }
 
-    async fn twins(&self, image: &Image, near: &[NearVector]) -> Result<Vec<Twin>, StageError> {
-        let suspects = near.iter().filter(|n| n.cosine >= self.config.repeat_cosine_min);
+    async fn twins(&self, own: &Record, near: &[NearVector]) -> Result<(Vec<Twin>, f32), StageError> {
+        let alike = near.iter().filter(|n| n.cosine >= self.config.repeat_cosine_min);
+        let alike = alike.filter(|n| n.record.order() < own.order() || n.record.reach.is_none_or(|r| n.cosine > r));
+        let suspects = suspects::of_either_side(own.order(), alike, |n| n.record.order(), self.config.candidates_max);
+        let reach = suspects.left_out.and_then(|_| suspects.earlier.last()).map_or(-1.0, |n| n.cosine);
         let candidate =
             |n: &NearVector| Candidate { record: n.record.clone(), found_by: FoundBy::Vector { cosine: n.cosine } };
-        self.prover.twins(image, suspects.take(self.config.candidates_max).map(candidate).collect()).await
+        Ok((self.prover.twins(own, suspects.into_iter().map(candidate).collect()).await?, reach))
     }
 
     /// Writes that the picture yields, and releases those that had yielded to it. None when it was overtaken.
@@ -59,7 +74,7 @@ impl Cluster {
         let Some(original) = self.index.get(of.id).await? else { return Ok(None) };
         let repeat = Repeat {
             of: of.id,
-            of_upload: of.upload,
+            of_upload: original.upload(),
             of_source: original.image.source,
             found_by: of.found_by,
             evidence: Some(of.evidence),
@@ -68,8 +83,8 @@ impl Cluster {
         if !self.index.change_from(image.id, &[State::Unique], &change).await? {
             return Ok(None);
         }
-        let still_stands = self.index.get(of.id).await?.is_some_and(|r| r.state.stands());
-        if !still_stands && self.index.change_from(image.id, &[State::Repeat], &Change::to(State::Unique)).await? {
+        let holds = succession::holds(&*self.index, image.id, of.id).await?;
+        if !holds && self.index.change_from(image.id, &[State::Repeat], &Change::to(State::Unique)).await? {
             return Ok(None);
         }
         Ok(Some(repeat))
@@ -81,6 +96,7 @@ impl Cluster {
         event: ImageEmbedded,
         near: &[NearVector],
         yields: &[Twin],
+        reach: f32,
     ) -> Result<Outcome, StageError> {
         let ImageEmbedded { mut image, label_score, .. } = event;
         let group = assign::group(&image, near, self.config.group_cosine_min);
@@ -91,6 +107,7 @@ impl Cluster {
         let change = Change {
             repeat: Some(None),
             cluster: Some(group.leader),
+            reach: Some(reach),
             image: Some(image.clone()),
             ..Change::to(State::Clustered)
         };
@@ -138,14 +155,14 @@ impl Stage for Cluster {
     async fn process(&self, delivery: Delivery<ImageEmbedded>) -> Result<Outcome, StageError> {
         let event = delivery.input;
         loop {
-            match succession::standing(&*self.index, &event.image).await? {
-                Standing::Stands(record) if record.state == State::Unique => {}
+            let own = match succession::standing(&*self.index, &event.image).await? {
+                Standing::Stands(record) if record.state == State::Unique => record,
                 _ => return self.say_again(event.image, event.label_score).await,
-            }
-            let near = self.neighbours(&event.image, &event.space).await?;
-            let twins = self.twins(&event.image, &near).await?;
-            match settle(event.image.id, event.image.upload, &twins) {
-                Settlement::First { yields } => return self.settle_first(event, &near, &yields).await,
+            };
+            let near = self.neighbours(&own, &event.space).await?;
+            let (twins, reach) = self.twins(&own, &near).await?;
+            match settle(own.id(), own.order(), &twins) {
+                Settlement::First { yields } => return self.settle_first(event, &near, &yields, reach).await,
                 Settlement::Repeat { of } => {
                     if let Some(repeat) = self.yield_to(&event.image, &of).await? {
                         return self.answer_repeat(event.image, repeat).await;

@@ -16,7 +16,7 @@ use dih_core::{
     repeat::{FoundBy, Repeat, Settlement, Twin, settle},
     verdict::{Answer, Decision},
 };
-use dih_repeats::{Candidate, Prover, succession};
+use dih_repeats::{Candidate, Prover, succession, suspects};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +27,7 @@ pub struct Config {
     /// Most bits of 64 by which two fingerprints may differ to be compared on their pixels. A candidate is not a
     /// verdict: 10 pairs hundreds of different garments, and finds every recompressed, resized or brightened copy.
     pub distance_max: u32,
-    /// Most candidates to compare on their pixels, nearest first.
+    /// Most earlier pictures to compare on their pixels, nearest first, and eight times as many later ones.
     pub candidates_max: usize,
 }
 
@@ -69,10 +69,10 @@ impl Dedupe {
     }
 
     /// Settles the picture against its proven twins, and writes the decision down.
-    async fn decide(&self, mut image: Image) -> Result<Outcome, StageError> {
+    async fn decide(&self, mut image: Image, mut own: Record) -> Result<Outcome, StageError> {
         loop {
-            let twins = self.prover.twins(&image, self.candidates(&image).await?).await?;
-            match settle(image.id, image.upload, &twins) {
+            let twins = self.prover.twins(&own, self.candidates(&own).await?).await?;
+            match settle(own.id(), own.order(), &twins) {
                 Settlement::First { yields } => {
                     image.lineage.push(first(twins.len()));
                     let change = Change { repeat: Some(None), ..Change::to(State::Unique) };
@@ -90,20 +90,22 @@ impl Dedupe {
                     if let Some(repeat) = self.yield_to(&image, &of).await? {
                         return Ok(self.answer_repeat(image, repeat));
                     }
+                    own = self.index.get(image.id).await?.unwrap_or(own);
                 }
             }
         }
     }
 
-    /// Writes that the picture yields. None when the earlier one fell meanwhile, and all must be looked at again.
+    /// Writes that the picture yields. None when the earlier one fell meanwhile, or comes later by now, and all must be
+    /// looked at again.
     ///
-    /// Write, then look: whoever falls writes first and then looks for those who yielded to it. So one of the two
-    /// always sees the other.
+    /// Write, then look: whoever falls, or learns of an earlier upload, writes first and then looks for those who
+    /// yielded. So one of the two always sees the other.
     async fn yield_to(&self, image: &Image, of: &Twin) -> Result<Option<Repeat>, StageError> {
         let Some(original) = self.index.get(of.id).await? else { return Ok(None) };
         let repeat = Repeat {
             of: of.id,
-            of_upload: of.upload,
+            of_upload: original.upload(),
             of_source: original.image.source,
             found_by: of.found_by,
             evidence: Some(of.evidence),
@@ -112,8 +114,7 @@ impl Dedupe {
         if !self.index.change_from(image.id, &[State::Claimed], &change).await? {
             return Ok(Some(self.index.get(image.id).await?.and_then(|r| r.repeat).unwrap_or(repeat)));
         }
-        let still_stands = self.index.get(of.id).await?.is_some_and(|r| r.state.stands());
-        if still_stands {
+        if succession::holds(&*self.index, image.id, of.id).await? {
             return Ok(Some(repeat));
         }
         let reopened = self.index.change_from(image.id, &[State::Repeat], &Change::to(State::Claimed)).await?;
@@ -121,16 +122,18 @@ impl Dedupe {
         Ok(if reopened { None } else { Some(repeat) })
     }
 
-    async fn candidates(&self, image: &Image) -> Result<Vec<Candidate>, StageError> {
-        let queries = &image.fingerprints.orientations;
-        let wanted = self.config.candidates_max * 2 + 1; // itself, and some that no longer stand, come along
-        let near = self.index.near_fingerprints(queries, self.config.distance_max, wanted).await?;
-        let standing = near.into_iter().filter(|n| n.record.id() != image.id && n.record.state.stands());
+    async fn candidates(&self, own: &Record) -> Result<Vec<Candidate>, StageError> {
+        let queries = &own.image.fingerprints.orientations;
+        let most = self.config.candidates_max;
+        let wanted = most * suspects::SEARCHED + 1; // itself comes along
+        let near = self.index.near_fingerprints(queries, self.config.distance_max, &State::STANDING, wanted).await?;
+        let others = near.into_iter().filter(|n| n.record.id() != own.id());
         let candidate = |n: dih_core::ports::NearFingerprint| Candidate {
             record: n.record,
             found_by: FoundBy::Fingerprint { distance: n.distance, orientation: n.query as u8 },
         };
-        Ok(standing.take(self.config.candidates_max).map(candidate).collect())
+        let suspects = suspects::of_either_side(own.order(), others, |n| n.record.order(), most);
+        Ok(suspects.into_iter().map(candidate).collect())
     }
 
     /// The decision was made before, by an earlier try or by an earlier picture that arrived since: says it again.
@@ -171,7 +174,11 @@ impl Stage for Dedupe {
         let holder = self.claim(&image).await?;
         if holder.upload() != image.upload {
             self.index.vote(image.id, image.upload, &image.labels).await?;
-            return Ok(self.answer_repeat(image, same_content(&holder)));
+            let forward = match image.upload <= holder.order() {
+                true => succession::moved_forward(&*self.index, image.id).await?,
+                false => Vec::new(),
+            };
+            return Ok(self.answer_repeat(image, same_content(&holder)).and_all(forward));
         }
         if holder.epoch > image.epoch {
             return Ok(Outcome::superseded());
@@ -179,7 +186,7 @@ impl Stage for Dedupe {
         if holder.state != State::Claimed {
             return self.repeat_decision(image).await;
         }
-        self.decide(image).await
+        self.decide(image, holder).await
     }
 
     async fn fallen(&self, delivery: Delivery<ImageStored>) -> Result<Outcome, StageError> {

@@ -36,6 +36,9 @@ pub(crate) fn card(report: &TrainingReport) -> String {
             class.precision, class.recall, class.f1, class.support
         );
     }
+    if !report.left_out.is_empty() {
+        let _ = writeln!(text, "\nLeft out for too few photos to learn from: {}.", report.left_out.join(", "));
+    }
     text.push_str("\n![confusion matrix](confusion.png)\n\n## Use\n\n");
     let metadata = |key: &str| report.metadata.get(key).map_or("?", String::as_str);
     let _ = write!(

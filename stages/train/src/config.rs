@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// A label with fewer photos to learn from cannot be trained; the request is answered with its name.
+    /// A label with fewer photos to learn from is left out, and named in the report; where it was chosen by name, the
+    /// request is answered with it instead.
     pub label_photos_min: NonZeroUsize,
     /// Photos used of a version at most, chosen by their ids; 5 kB of memory each.
     pub photos_max: NonZeroUsize,

@@ -64,7 +64,11 @@ pub(crate) fn draft(
 ) -> Result<Result<Draft, Unservable>, StageError> {
     let backbone = predict.backbone()?;
     let choice = Choice { labels: &request.labels, space: &backbone.space, photos_max: config.photos_max.get() };
-    let table = table::read(manifest.clone(), &choice)?;
+    let mut table = table::read(manifest.clone(), &choice)?;
+    let left_out = match request.labels.as_slice() {
+        [] => table.leave_out_small(config.label_photos_min.get()),
+        _chosen => Vec::new(),
+    };
     if let Err(unservable) = enough(&table, config, &backbone.space.0) {
         return Ok(Err(unservable));
     }
@@ -96,6 +100,7 @@ pub(crate) fn draft(
         request: request.request.clone(),
         seed: request.seed,
         labels,
+        left_out: left_out.iter().map(ToString::to_string).collect(),
         backbone: backbone.name,
         embedding: backbone.embedding,
         metadata,
@@ -117,21 +122,20 @@ pub(crate) fn draft(
 }
 
 fn enough(table: &Table, config: &Config, space: &str) -> Result<(), Unservable> {
+    let least = config.label_photos_min.get();
+    let lacking = match table.without_vector {
+        0 => String::new(),
+        n => format!("; {n} photos have no vector of the model `{space}`"),
+    };
     if table.labels.len() < 2 {
         let found = table.labels.len();
-        return Err(Unservable(format!("{found} label(s) to tell apart; a classifier needs at least two")));
+        return Err(Unservable(format!(
+            "{found} label(s) to tell apart with {least} photos each to learn from; a classifier needs at least two{lacking}"
+        )));
     }
-    let least = config.label_photos_min.get();
-    let few: Vec<String> = (0..table.labels.len())
-        .map(|class| (class, table.train.classes.iter().filter(|c| **c == class).count()))
-        .filter(|(_, photos)| *photos < least)
-        .map(|(class, photos)| format!("`{}` has {photos}", table.labels[class]))
-        .collect();
+    let few = table.labels.iter().zip(table.to_learn()).filter(|(_, photos)| *photos < least);
+    let few: Vec<String> = few.map(|(label, photos)| format!("`{label}` has {photos}")).collect();
     if !few.is_empty() {
-        let lacking = match table.without_vector {
-            0 => String::new(),
-            n => format!("; {n} photos have no vector of the model `{space}`"),
-        };
         let some = few.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
         return Err(Unservable(format!("every label needs {least} photos to learn from, but {some}{lacking}")));
     }

@@ -15,6 +15,9 @@ pub struct TrainingReport {
     pub seed: u64,
     /// In the order of the probabilities, of `classes` and of the confusion matrix.
     pub labels: Vec<String>,
+    /// Labels of the version with too few photos to learn from; only when no labels were chosen.
+    #[serde(default)]
+    pub left_out: Vec<String>,
     pub backbone: String,
     pub embedding: String,
     pub metadata: BTreeMap<String, String>,

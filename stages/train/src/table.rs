@@ -47,6 +47,19 @@ impl Part {
         ArrayView2::from_shape((self.images.len(), dim), &self.values).expect("every row has the same length")
     }
 
+    /// Gives every class its new number; photos of a class without one go.
+    fn renumber(&mut self, classes: &[Option<usize>]) {
+        let dim = self.values.len() / self.images.len().max(1);
+        let old = std::mem::take(self);
+        for (at, image) in old.images.into_iter().enumerate() {
+            if let Some(class) = classes[old.classes[at]] {
+                self.images.push(image);
+                self.classes.push(class);
+                self.values.extend_from_slice(&old.values[at * dim..][..dim]);
+            }
+        }
+    }
+
     pub(crate) fn split(&self) -> Split<'_> {
         Split { rows: self.rows(), classes: &self.classes }
     }
@@ -62,6 +75,30 @@ pub(crate) struct Table {
     pub(crate) test: Part,
     /// Photos of the chosen labels whose vector is missing or of another space.
     pub(crate) without_vector: u64,
+}
+
+impl Table {
+    /// Photos to learn from, by class.
+    pub(crate) fn to_learn(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.labels.len()];
+        self.train.classes.iter().for_each(|class| counts[*class] += 1);
+        counts
+    }
+
+    /// Leaves out every label with fewer than `least` photos to learn from, and all its photos; gives their names.
+    pub(crate) fn leave_out_small(&mut self, least: usize) -> Vec<Label> {
+        let counts = self.to_learn();
+        let mut kept = 0..;
+        let classes: Vec<Option<usize>> = counts.iter().map(|n| (*n >= least).then(|| kept.next()).flatten()).collect();
+        for part in [&mut self.train, &mut self.val, &mut self.test] {
+            part.renumber(&classes);
+        }
+        let (kept, left_out): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.labels).into_iter().zip(&classes).partition(|(_, class)| class.is_some());
+        let names = |labels: Vec<(Label, _)>| labels.into_iter().map(|(label, _)| label).collect();
+        self.labels = names(kept);
+        names(left_out)
+    }
 }
 
 /// Chooses which photos of a version take part.

@@ -139,13 +139,19 @@ fn floats_of(onnx: &[u8], name: &[u8]) -> Vec<f32> {
 
 /// A version of three labels, 40 photos each, one axis a label, with previews.
 async fn version(blobs: &Memory, space: &str) {
-    let names = ["dress", "hat", "shoes"];
+    version_with(blobs, space, 0).await;
+}
+
+/// The same with some photos of a fourth label.
+async fn version_with(blobs: &Memory, space: &str, boats: usize) {
+    let photos = 120 + boats;
+    let names = ["dress", "hat", "shoes", "boat"];
     let (mut images, mut labels, mut splits) = (Vec::new(), Vec::new(), Vec::new());
     let mut lists = ListBuilder::new(StringBuilder::new());
     let mut vectors = ListBuilder::new(Float32Builder::new());
-    for photo in 0..120_usize {
+    for photo in 0..photos {
         let image = ImageId::of_bytes(&photo.to_le_bytes());
-        let class = photo % 3;
+        let class = if photo < 120 { photo % 3 } else { 3 };
         let raw: Vec<f32> =
             (0..DIM).map(|j| ((photo * 7 + j * 13) as f32).sin() * 0.2 + if j == class { 1.0 } else { 0.0 }).collect();
         let norm = raw.iter().map(|v| v * v).sum::<f32>().sqrt();
@@ -170,7 +176,7 @@ async fn version(blobs: &Memory, space: &str) {
         ("labels", Arc::new(lists.finish())),
         ("split", Arc::new(StringArray::from(splits))),
         ("vector", Arc::new(vectors.finish())),
-        ("space", Arc::new(StringArray::from(vec![space; 120]))),
+        ("space", Arc::new(StringArray::from(vec![space; photos]))),
     ];
     let batch = RecordBatch::try_from_iter(columns).expect("equal lengths");
     let mut bytes = Vec::new();
@@ -247,6 +253,19 @@ async fn chosen_labels_alone_are_learnt() {
     let notice = answer(&blobs, asked("clothing@1", &["hat", "dress"]), 0.0).await.expect("served");
     let Notice::Trained(done) = &notice else { return assert!(matches!(notice, Notice::Trained(_)), "{notice:?}") };
     assert_eq!(done.test_photos, 16);
+}
+
+#[tokio::test]
+async fn a_label_with_too_few_photos_is_left_out_by_name_unless_it_was_asked_for() {
+    let blobs = Arc::new(Memory::default());
+    version_with(&blobs, "echo-fp32", 4).await;
+    let notice = answer(&blobs, asked("clothing@1", &[]), 0.0).await.expect("served");
+    let Notice::Trained(done) = &notice else { return assert!(matches!(notice, Notice::Trained(_)), "{notice:?}") };
+    assert_eq!((done.train_photos, done.test_photos), (72, 24));
+    let report = blobs.get(&done.report).await.expect("is there");
+    let report: TrainingReport = serde_json::from_slice(&report).expect("reads back");
+    assert_eq!((report.labels.len(), report.left_out), (3, vec!["boat".to_owned()]));
+    refused(&answer(&blobs, asked("clothing@1", &["hat", "boat"]), 0.0).await.expect("answered"), "`boat` has 4");
 }
 
 #[tokio::test]

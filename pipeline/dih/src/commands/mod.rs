@@ -1,6 +1,7 @@
 //! One file a command: its arguments, what it does, what it prints. Nothing here decides about photos.
 
 pub mod audit;
+pub mod bench;
 pub mod broker_guard;
 pub mod config;
 pub mod datasets;

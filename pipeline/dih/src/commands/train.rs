@@ -7,6 +7,7 @@ use dih_core::{
 };
 use dih_organize::version::Version;
 use dih_runner::jobs::{self, Done};
+use dih_train::TrainingReport;
 use serde_json::json;
 
 use crate::{app::App, bus, problem::Exit, work};
@@ -38,12 +39,14 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     };
     let TrainingCompleted { version, accuracy, test_photos, train_photos, .. } = &done;
     let (model, report) = (blobs.location(&done.model), blobs.location(&done.report));
+    let left_out = serde_json::from_slice::<TrainingReport>(&blobs.get(&done.report).await?)?.left_out;
     match app.out.json {
         true => app.out.json(&json!({
             "version": version.to_string(),
             "accuracy": accuracy,
             "train_photos": train_photos,
             "test_photos": test_photos,
+            "left_out": left_out,
             "model": model,
             "report": report,
         }))?,
@@ -52,6 +55,9 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
             app.out.line(format!(
                 "accuracy {share:.1} % on {test_photos} test photos, after {train_photos} to learn from"
             ))?;
+            if !left_out.is_empty() {
+                app.out.line(format!("left out for too few photos: {}", left_out.join(", ")))?;
+            }
             app.out.line(format!("model   {model}"))?;
             app.out.line(format!("report  {report}"))?;
         }

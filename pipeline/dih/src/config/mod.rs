@@ -10,9 +10,13 @@ use std::{
     fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use dih_core::config::{Fault, Faults};
+use dih_core::{
+    config::{Fault, Faults, HumanDuration},
+    topology,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -66,17 +70,22 @@ pub struct Broker {
     pub nats_server: Option<PathBuf>,
     /// Copies of each message in a cluster: 1, 3 or 5.
     pub replicas: usize,
+    /// Time without a sign of life of a stage after which its message goes to another replica, `1s` to `10m`.
+    pub lease: HumanDuration,
 }
 
 impl Default for Broker {
     fn default() -> Self {
-        Self { url: None, user: None, password_file: None, creds_file: None, nats_server: None, replicas: 1 }
+        let lease = HumanDuration(topology::LEASE);
+        Self { url: None, user: None, password_file: None, creds_file: None, nats_server: None, replicas: 1, lease }
     }
 }
 
 impl Broker {
     fn check(&self, faults: &mut Faults) {
         faults.require([1, 3, 5].contains(&self.replicas), "broker.replicas", "is not 1, 3 or 5", "try `1`");
+        let lease = (Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.lease.0);
+        faults.require(lease, "broker.lease", "is not between 1s and 10m", "try `30s`");
         let alone = self.user.is_none() || self.creds_file.is_none();
         faults.require(alone, "broker.creds_file", "stands beside `broker.user`", "log in with one of the two");
         let login = self.user.is_some() || self.creds_file.is_some();

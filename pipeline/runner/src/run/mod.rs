@@ -8,6 +8,7 @@
 mod delay;
 mod lease;
 mod pull;
+mod solo;
 mod tries;
 mod work;
 

@@ -20,6 +20,9 @@ pub(super) struct Tries {
     pub(super) failures: u64,
     /// Ended for no fault of the message: a stop, a misconfiguration, a broker or store that was away.
     pub(super) handed_back: u64,
+    /// Begun alone in their process, and not ended: it died, or lost its lease.
+    #[serde(default)]
+    pub(super) alone: u64,
     /// Time of the first failure in milliseconds since 1970, 0 if none.
     pub(super) failing_since: i64,
 }
@@ -32,11 +35,16 @@ impl Tries {
 
     pub(super) fn failed(self, now: Millis) -> Self {
         let failing_since = if self.failures == 0 { now.0 } else { self.failing_since };
-        Self { failures: self.failures + 1, failing_since, ..self }
+        Self { failures: self.failures + 1, failing_since, alone: self.alone.saturating_sub(1), ..self }
     }
 
     pub(super) fn handed_back(self) -> Self {
-        Self { handed_back: self.handed_back + 1, ..self }
+        Self { handed_back: self.handed_back + 1, alone: self.alone.saturating_sub(1), ..self }
+    }
+
+    /// Noted before the work begins; whoever ends the delivery takes it back.
+    pub(super) fn begun_alone(self) -> Self {
+        Self { alone: self.alone + 1, ..self }
     }
 }
 
@@ -94,7 +102,7 @@ mod tests {
     #[test]
     fn only_deliveries_that_nobody_ended_count_as_crashes() {
         let tries = Tries::default().failed(Millis(5)).handed_back().handed_back();
-        assert_eq!(tries, Tries { failures: 1, handed_back: 2, failing_since: 5 });
+        assert_eq!(tries, Tries { failures: 1, handed_back: 2, alone: 0, failing_since: 5 });
         assert_eq!(tries.crashes(4), 0);
         assert_eq!(tries.crashes(7), 3);
         assert_eq!(tries.failed(Millis(9)).failing_since, 5);

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     delay::{Failing, delay, give_up},
     lease,
+    solo::{self, Company, Judgement},
     tries::{Tries, TriesBook},
 };
 use crate::{
@@ -26,8 +27,6 @@ use crate::{
     publish::publish_all,
 };
 
-/// Deliveries that nobody ended before the message is taken for one that kills its stage.
-const CRASHES_MAX: u64 = 12;
 /// Longest wait for the broker to confirm an answer.
 const CONFIRM_MAX: Duration = Duration::from_secs(10);
 
@@ -117,9 +116,15 @@ impl<S: Stage<Input: Input>> Worker<S> {
                 return Ok(self.postpone(arrival, Tries::default(), &reason).await);
             }
         };
-        let mut failure = match self.work(arrival, tries).await {
-            Ok(outcome) => return Ok(outcome),
-            Err(failure) => failure,
+        let (tries, mut failure) = match solo::judge(tries, arrival.attempt) {
+            Judgement::Guilty => (tries, Failure::Bad(crashed(tries))),
+            judgement => {
+                let (tries, _company) = self.company(arrival, tries, judgement).await;
+                match self.work(arrival).await {
+                    Ok(outcome) => return Ok(outcome),
+                    Err(failure) => (tries, failure),
+                }
+            }
         };
         // Twice at most: a death may itself fail, and then is no death any more.
         loop {
@@ -141,12 +146,18 @@ impl<S: Stage<Input: Input>> Worker<S> {
         }
     }
 
-    async fn work(&self, arrival: &Arrival, tries: Tries) -> Result<&'static str, Failure> {
-        let crashes = tries.crashes(arrival.attempt);
-        if crashes > CRASHES_MAX {
-            let told = format!("{crashes} deliveries ended without an answer: the process died, or lost its lease");
-            return Err(Failure::Bad(Death { reason: "crashed", chain: vec![told] }));
+    /// Lets a suspect begin alone, and notes that before it does.
+    async fn company(&self, arrival: &Arrival, tries: Tries, judgement: Judgement) -> (Tries, Company) {
+        if judgement != Judgement::Suspect {
+            return (tries, solo::among_others(arrival.consumer).await);
         }
+        let company = solo::alone().await;
+        let tries = tries.begun_alone();
+        self.tries.note(arrival, tries).await;
+        (tries, company)
+    }
+
+    async fn work(&self, arrival: &Arrival) -> Result<&'static str, Failure> {
         let input = self.decode(arrival)?;
         let cause = format!("{}.{}", arrival.consumer.name, input.identity(arrival));
         let upload = input.upload(arrival);
@@ -290,6 +301,11 @@ fn letter(arrival: &Arrival, death: &Death, upload: Option<dih_core::UploadSeq>)
         attempts: arrival.attempt,
         at: Millis::now(),
     }
+}
+
+fn crashed(tries: Tries) -> Death {
+    let told = format!("the process died, or lost its lease, {} times while it worked on this alone", tries.alone);
+    Death { reason: "crashed", chain: vec![told] }
 }
 
 fn words(panic: &(dyn Any + Send)) -> String {

@@ -18,6 +18,7 @@ use dih_core::{
     config::HumanDuration,
     event::{Content, Image, ImageStored, Upload},
     image::{Fingerprint, Fingerprints, Format, Measures, Size},
+    topology::LEASE,
     verdict::{Answer, Status},
 };
 use dih_runner::{
@@ -27,6 +28,8 @@ use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::sleep};
 use tokio_util::sync::CancellationToken;
 
+/// Set in the process that is killed.
+pub const VICTIM: &str = "DIH_TEST_VICTIM_URL";
 pub const DEADLINE: Duration = Duration::from_secs(40);
 
 /// The real server that `make setup` fetches.
@@ -48,10 +51,10 @@ pub struct World {
 
 impl World {
     pub async fn new() -> Self {
-        Self::with_lease(None).await
+        Self::with_lease(LEASE).await
     }
 
-    pub async fn with_lease(lease: Option<Duration>) -> Self {
+    pub async fn with_lease(lease: Duration) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
@@ -160,7 +163,7 @@ impl Running {
 
 /// Waits for a state, not for time to pass.
 #[track_caller]
-pub fn until(what: &str, holds: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
+pub fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
     let deadline = Instant::now() + DEADLINE;
     async move {
         while !holds().await {
@@ -275,6 +278,8 @@ impl Stage for Obedient {
             "never" => return Err(StageError::new(Class::Retry, "never")),
             "bad" => return Err(StageError::new(Class::BadInput, Outer(Inner))),
             "panic" => unreachable!("told to"),
+            // Only a process that is there to be killed.
+            "poison" if std::env::var_os(VICTIM).is_some() => std::process::abort(),
             "slow" => {
                 sleep(Duration::from_millis(1500)).await;
                 Outcome::answer(answer(upload, Status::Curated))

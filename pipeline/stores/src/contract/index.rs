@@ -55,6 +55,7 @@ pub async fn index(make: impl AsyncFn() -> Store) {
         a_fingerprint_is_found_at_once_within_the_radius_inclusive,
         each_near_record_comes_once_with_its_nearest_query,
         near_fingerprints_keep_the_limit_and_the_order,
+        near_fingerprints_of_other_states_take_no_place,
         a_vector_is_found_by_the_next_search,
         of_two_racers_who_put_and_look_at_least_one_sees_the_other,
         a_stored_vector_has_length_one_and_keeps_its_direction,

@@ -97,11 +97,13 @@ impl Index for MemoryIndex {
         &self,
         queries: &[Fingerprint],
         radius: u32,
+        states: &[State],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
         let held = self.held();
         let mut near: Vec<_> = held
             .values()
+            .filter(|h| states.is_empty() || states.contains(&h.record.state))
             .filter_map(|h| {
                 let distances = queries.iter().enumerate().map(|(query, q)| (h.fingerprint.distance(*q), query));
                 let (distance, query) = distances.min()?;

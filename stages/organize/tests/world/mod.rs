@@ -320,9 +320,10 @@ impl Index for Failing<MemoryIndex> {
         &self,
         queries: &[Fingerprint],
         radius: u32,
+        states: &[State],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
-        self.store.near_fingerprints(queries, radius, limit).await
+        self.store.near_fingerprints(queries, radius, states, limit).await
     }
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {
         self.write()?;

@@ -25,7 +25,7 @@ async fn claim_at(store: &Store, n: u64, bits: u32) {
 
 /// Upload, distance and query of what is near.
 async fn near(store: &Store, queries: &[Fingerprint], radius: u32, limit: usize) -> Vec<(u64, u32, usize)> {
-    let near = store.near_fingerprints(queries, radius, limit).await.expect("searches");
+    let near = store.near_fingerprints(queries, radius, &[], limit).await.expect("searches");
     near.iter().map(|n| (n.record.upload().0, n.distance, n.query)).collect()
 }
 
@@ -59,6 +59,17 @@ pub(super) async fn near_fingerprints_keep_the_limit_and_the_order(store: Store)
     store.claim(&with_fingerprint(20, BASE ^ (1 << 50))).await.expect("claims");
     store.claim(&with_fingerprint(19, BASE ^ (1 << 51))).await.expect("claims");
     assert_eq!(near(&store, &[apart(0)], 1, 10).await, [(9, 1, 0), (19, 1, 0), (20, 1, 0)]);
+}
+
+pub(super) async fn near_fingerprints_of_other_states_take_no_place(store: Store) {
+    for n in 1..=9 {
+        claim_at(&store, n, n as u32).await;
+    }
+    for n in 1..=7 {
+        store.change(id(n), &Change::to(State::Repeat)).await.expect("changes");
+    }
+    let standing = store.near_fingerprints(&[apart(0)], 64, &[State::Claimed], 2).await.expect("searches");
+    assert_eq!(standing.iter().map(|n| n.record.upload().0).collect::<Vec<_>>(), [8, 9]);
 }
 
 async fn put(store: &Store, n: u64, vector: &[f32]) {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use dih_core::{ImageId, image::Fingerprint};
+use dih_core::{ImageId, image::Fingerprint, record::State};
 use qdrant_edge::{
     EdgeShard, NamedQuery, OperationResult, Payload, PointId, QueryEnum, ScoredPoint, ScrollRequest, SearchParams,
     SearchRequest, WithPayloadInterface, WithVector,
@@ -51,11 +51,13 @@ pub(super) fn near_fingerprints(
     shard: &EdgeShard,
     queries: &[Fingerprint],
     radius: u32,
+    states: &[State],
     limit: usize,
 ) -> OperationResult<Vec<FoundFingerprint>> {
     let mut near: HashMap<PointId, (u32, usize)> = HashMap::new();
     for (query, fingerprint) in queries.iter().enumerate() {
         let mut search = nearest(FINGERPRINT, points::bits(*fingerprint), limit);
+        search.filter = points::in_states(states);
         search.params = Some(SearchParams { exact: true, ..SearchParams::default() });
         for ScoredPoint { id, score, .. } in shard.search(search)? {
             let found = (score.round() as u32, query);

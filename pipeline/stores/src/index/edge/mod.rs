@@ -242,21 +242,23 @@ impl Index for EdgeIndex {
         &self,
         queries: &[Fingerprint],
         radius: u32,
+        states: &[State],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let queries = queries.to_vec();
+        let (queries, states) = (queries.to_vec(), states.to_vec());
         self.blocking("search fingerprints", move |engine| {
             engine
-                .read("search fingerprints", |shard| ask::near_fingerprints(shard, &queries, radius, limit))?
+                .read("search fingerprints", |shard| ask::near_fingerprints(shard, &queries, radius, &states, limit))?
                 .into_iter()
                 .map(|(id, payload, distance, query)| {
                     Ok(NearFingerprint { record: points::decode(id, payload)?, distance, query })
                 })
                 .collect::<Result<Vec<_>, _>>()
                 .map(|mut near| {
+                    near.retain(|n| states.is_empty() || states.contains(&n.record.state));
                     near.sort_by_key(|n| (n.distance, n.record.upload(), n.record.id()));
                     near
                 })

@@ -1,0 +1,179 @@
+//! `dih bench`: measures decisions, speed and memory on photos whose truth is known.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde::Serialize;
+
+use crate::{
+    app::App,
+    bench::{
+        True,
+        cost::{self, Memory, Sample, Speed},
+        labels::{self, Labels},
+        repeats::{self, Repeats},
+        trial::{Crowd, Trial},
+    },
+    output::Table,
+    problem::Exit,
+};
+
+/// False merges that are printed by name; JSON names all.
+const NAMED: usize = 10;
+
+#[derive(Debug, Args)]
+pub struct Cmd {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Are edited copies found, and only they? Streams each photo, and repeats of a third of them, in six ways.
+    Repeats(Setting),
+    /// Are wrong labels held? Flips a tenth of the labels, cuts a version, looks at what it held.
+    Labels(Setting),
+    /// What does a photo cost? Measured in decodes of the same photo.
+    Speed(Setting),
+    /// How much memory does the process take, and does it grow?
+    Memory(Setting),
+}
+
+#[derive(Debug, Args)]
+struct Setting {
+    /// Folder of photos: one folder a label, or with a `labels.csv`.
+    dir: PathBuf,
+    /// CSV with the columns `file,label`.
+    #[arg(long, value_name = "CSV")]
+    labels: Option<PathBuf>,
+    /// Uploads at most; fewer come when the photos are fewer.
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    uploads: usize,
+    /// The same seed gives the same uploads.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Take new shots of each photo (crop, tilt, light, noise) in place of the photo itself: for few photos.
+    #[arg(long)]
+    shots: bool,
+}
+
+impl Setting {
+    fn crowd(&self, repeats: f64, wrong_labels: f64) -> Crowd<'_> {
+        Crowd {
+            photos: &self.dir,
+            labels: self.labels.as_deref(),
+            uploads: self.uploads,
+            seed: self.seed,
+            shots: self.shots,
+            repeats,
+            wrong_labels,
+        }
+    }
+}
+
+pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
+    let trial = Trial::new(app.config_file())?;
+    match cmd.what {
+        What::Repeats(setting) => repeats(app, &trial, &setting).await?,
+        What::Labels(setting) => labels(app, &trial, &setting).await?,
+        What::Speed(setting) => speed(app, &trial, &setting).await?,
+        What::Memory(setting) => memory(app, &trial, &setting).await?,
+    }
+    Ok(Exit::Done)
+}
+
+async fn repeats(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Result<()> {
+    let truth = trial.make(&setting.crowd(1.0 / 4.0, 0.0)).await?;
+    trial.run(app).await?;
+    let found = repeats::score(&trial.verdicts().await?, &truth);
+    print(app, &found, |found: &Repeats, table| {
+        for (edit, row) in &found.by_edit {
+            let refused =
+                if row.refused > 0 { format!(", {} refused for their quality", row.refused) } else { "".into() };
+            table.row([format!("{edit} found"), format!("{} of {}{refused}", row.found, row.of)]);
+        }
+        scores(table, found.score);
+        table.row(["shots of one photo merged".into(), found.same_photo.to_string()]);
+    })?;
+    for merge in found.false_merges.iter().take(if app.out.json { 0 } else { NAMED }) {
+        app.out.line(format!("merged though different: {} into {}", merge.source, merge.of_source))?;
+    }
+    Ok(())
+}
+
+async fn labels(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Result<()> {
+    let truth = trial.make(&setting.crowd(0.0, 0.1)).await?;
+    trial.run(app).await?;
+    trial.cut().await?;
+    let scored = labels::score(&trial.verdicts().await?, &truth);
+    print(app, &scored, |scored: &Labels, table| {
+        table.row(["photos judged".into(), scored.photos.to_string()]);
+        table.row(["with a wrong label".into(), scored.wrong.to_string()]);
+        table.row(["held".into(), scored.held.to_string()]);
+        scores(table, scored.score);
+        table.row(["average precision of the ranking".into(), fraction(scored.average_precision)]);
+    })
+}
+
+async fn speed(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Result<()> {
+    let truth = trial.make(&setting.crowd(0.0, 0.0)).await?;
+    let run = trial.run(app).await?;
+    let decode_cpu_ms = decode(trial, &truth).await?;
+    let photos = truth.len() as u64;
+    let each = |seconds: f64| 1000.0 * seconds / photos as f64;
+    let (cpu_ms, broker_cpu_ms) = (each(run.samples.last().map_or(0.0, |s: &Sample| s.cpu)), each(run.broker_cpu));
+    let speed = Speed {
+        photos,
+        seconds: run.seconds,
+        cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
+        cpu_ms,
+        broker_cpu_ms,
+        decode_cpu_ms,
+        decodes: (cpu_ms + broker_cpu_ms) / decode_cpu_ms,
+    };
+    print(app, &speed, |speed: &Speed, table| {
+        table.row(["photos".into(), speed.photos.to_string()]);
+        table.row(["a second, all cores".into(), format!("{:.1} on {}", photos as f64 / speed.seconds, speed.cores)]);
+        table.row(["CPU a photo, stages".into(), format!("{:.1} ms", speed.cpu_ms)]);
+        table.row(["CPU a photo, broker".into(), format!("{:.1} ms", speed.broker_cpu_ms)]);
+        table.row(["CPU of one full decode".into(), format!("{:.1} ms", speed.decode_cpu_ms)]);
+        table.row(["a photo, in decodes".into(), format!("{:.2}", speed.decodes)]);
+    })
+}
+
+async fn memory(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Result<()> {
+    trial.make(&setting.crowd(0.0, 0.0)).await?;
+    let memory = cost::memory(&trial.run(app).await?.samples);
+    let mib = |n: Option<f64>| n.map_or_else(|| "-".to_owned(), |n| format!("{n:.0} MiB"));
+    print(app, &memory, |memory: &Memory, table| {
+        table.row(["photos".into(), memory.photos.to_string()]);
+        table.row(["most, broker apart".into(), mib(Some(memory.peak_mib))]);
+        table.row(["at the 500th photo".into(), mib(memory.at_500_mib)]);
+        table.row(["most after it".into(), mib(memory.after_500_mib)]);
+        table.row(["growth after it, 1,000 photos".into(), mib(memory.growth_mib)]);
+    })
+}
+
+async fn decode(trial: &Trial, truth: &[True]) -> anyhow::Result<f64> {
+    let files = trial.files(truth);
+    tokio::task::spawn_blocking(move || cost::decode_cpu_ms(&files)).await?
+}
+
+fn scores(table: &mut Table, score: crate::bench::Score) {
+    table.row(["precision".into(), fraction(score.precision())]);
+    table.row(["recall".into(), fraction(score.recall())]);
+    table.row(["F1".into(), fraction(score.f1())]);
+}
+
+fn fraction(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{share:.3}"))
+}
+
+fn print<T: Serialize>(app: &App<'_>, figures: &T, rows: impl Fn(&T, &mut Table)) -> anyhow::Result<()> {
+    if app.out.json {
+        return app.out.json(figures);
+    }
+    let mut table = Table::new(["figure", "value"]);
+    rows(figures, &mut table);
+    Ok(app.out.table(&table)?)
+}
