@@ -9,7 +9,7 @@ use std::{
 };
 
 use dih_core::{
-    BlobKey, Delivery, ImageId, Notice, Stage,
+    BlobKey, Delivery, ImageId, Notice, Stage, UploadSeq,
     event::{Image, ImageStored},
     ports::{Blobs, Index},
     record::{Change, State},
@@ -171,4 +171,23 @@ async fn the_same_bytes_again_are_a_repeat_and_a_vote() {
     assert_eq!(record.votes.into_iter().collect::<Vec<_>>(), vec![(again.upload, again.labels)]);
     let answer = stream.answers.get(&first.id).expect("answered");
     assert_eq!((answer.upload, answer.reason.as_str()), (again.upload, "same_content"));
+}
+
+#[tokio::test]
+async fn of_equal_bytes_the_first_upload_gives_the_order_whichever_is_processed_first() {
+    let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
+    let images = photos(&*blobs, 1, &[92, 60]).await;
+    let again = Image { upload: UploadSeq(3), ..images[0].clone() };
+    let (first, copy) = (&images[0], &images[1]);
+    for order in orders(&[first.clone(), copy.clone(), again.clone()])
+        .into_iter()
+        .chain([vec![again.clone(), first.clone(), copy.clone()], vec![first.clone(), again.clone(), copy.clone()]])
+    {
+        let mut stream = Stream::new(blobs.clone());
+        for _ in 0..2 {
+            stream.settle(order.clone()).await;
+            assert_eq!(stream.state(first).await, State::Unique, "{:?}", order.iter().map(|i| i.upload));
+            assert_eq!(stream.state(copy).await, State::Repeat);
+        }
+    }
 }
