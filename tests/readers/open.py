@@ -1,4 +1,4 @@
-"""Opens an exported version with stock readers only. usage: open.py EXPORTS MEMBERS VERSION"""
+"""Opens a version and its exports with stock readers only. usage: open.py EXPORTS MEMBERS VERSION"""
 import json
 import pathlib
 import sys
@@ -28,8 +28,15 @@ assert {f.stem for f in files} == set(images), len(files)
 
 import mlcroissant  # last: it is slow to import
 
-croissant = mlcroissant.Dataset(jsonld=version / "croissant.json")
-assert croissant.metadata.name
-records = croissant.records("photos")
-assert sum(1 for _ in records) == members
+
+def count(folder, record_set):
+    dataset = mlcroissant.Dataset(jsonld=folder / "croissant.json")  # raises on a description that does not hold
+    return sum(1 for _ in dataset.records(record_set))
+
+
+for folder in (version, exports / "webdataset", exports / "parquet", exports / "image-folder"):
+    assert count(folder, "photos") == members, folder
+    assert count(folder, "splits") == 3, folder
+for folder in (version, exports / "webdataset"):
+    assert count(folder, "pictures") == members, folder
 print(f"{members} members open in pyarrow, webdataset and mlcroissant")

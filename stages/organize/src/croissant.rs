@@ -1,6 +1,8 @@
 //! `croissant.json`: the version described for machines, in Croissant 1.0 (<https://docs.mlcommons.org/croissant/>).
 //! Pure.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use dih_core::Label;
 use serde_json::{Value, json};
 
@@ -88,6 +90,38 @@ pub(crate) fn croissant(stats: &Stats, classes: &[Label], files: &[FileEntry], s
     document
 }
 
+/// The description as it holds for a copy: `places` says where each file lies in it, by its `@id`. Files that were not
+/// copied go, and with them what reads from them.
+pub(crate) fn relocated(mut document: Value, places: &BTreeMap<String, String>) -> Value {
+    let id = |value: &Value| value["@id"].as_str().unwrap_or_default().to_owned();
+    let mut gone = BTreeSet::new();
+    if let Some(files) = document["distribution"].as_array_mut() {
+        files.retain_mut(|file| {
+            let held_in = file["containedIn"].as_array().cloned();
+            let stays = match (held_in, places.get(&id(file))) {
+                (Some(shards), _) => shards.iter().all(|shard| places.contains_key(&id(shard))),
+                (None, Some(place)) => {
+                    file["contentUrl"] = place.as_str().into();
+                    true
+                }
+                (None, None) => false,
+            };
+            if !stays {
+                gone.insert(id(file));
+            }
+            stays
+        });
+    }
+    if let Some(sets) = document["recordSet"].as_array_mut() {
+        let reads_gone = |field: &Value| {
+            let source = &field["source"];
+            [&source["fileObject"], &source["fileSet"]].iter().any(|file| gone.contains(&id(file)))
+        };
+        sets.retain(|set| !set["field"].as_array().is_some_and(|fields| fields.iter().any(reads_gone)));
+    }
+    document
+}
+
 fn licences(stats: &Stats) -> String {
     let names: Vec<&str> = stats.licences.keys().map(String::as_str).collect();
     match names.len() {
@@ -108,7 +142,8 @@ fn parquet(file: &FileEntry) -> Value {
     })
 }
 
-fn shard_id(shard: &ShardEntry) -> String {
+/// How the description names a shard.
+pub(crate) fn shard_id(shard: &ShardEntry) -> String {
     format!("{}-{}.tar", shard.split, &shard.sha256[..16])
 }
 

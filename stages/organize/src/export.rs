@@ -4,6 +4,7 @@
 //!        first and moved there at the end.
 
 use std::{
+    collections::BTreeMap,
     fmt, io,
     path::{Path, PathBuf},
     str::FromStr,
@@ -17,6 +18,7 @@ use dih_core::{
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::{
+    croissant,
     manifest::{self, Listed, ManifestError},
     splits::Split,
     version::{self, Version, VersionError},
@@ -69,6 +71,8 @@ pub enum ExportError {
     Disk { place: PathBuf, source: io::Error },
     #[error("could not read `{key}`; `dih datasets verify` checks the whole version")]
     Blob { key: BlobKey, source: StoreError },
+    #[error("could not read the description `{key}`; `dih datasets verify` checks the whole version")]
+    Description { key: BlobKey, source: serde_json::Error },
     #[error(transparent)]
     Version(#[from] VersionError),
     #[error(transparent)]
@@ -78,7 +82,7 @@ pub enum ExportError {
 impl Classify for ExportError {
     fn class(&self) -> Class {
         match self {
-            Self::NotEmpty { .. } | Self::NoShards { .. } => Class::BadInput,
+            Self::NotEmpty { .. } | Self::NoShards { .. } | Self::Description { .. } => Class::BadInput,
             Self::Disk { .. } => Class::Retry,
             Self::Blob { source, .. } => source.class(),
             Self::Version(error) => error.class(),
@@ -111,9 +115,10 @@ pub async fn export(
     let beside = Beside::begin(place)?;
     let rows = manifest::read(get(blobs, &version.file(version::MANIFEST)?.key).await?)?;
     let out = Out { blobs, root: beside.dir.path(), progress };
+    let mut places = BTreeMap::new();
     let files = match format {
         Format::ImageFolder => out.image_folder(&rows).await?,
-        Format::WebDataset => out.shards(&version).await?,
+        Format::WebDataset => out.shards(&version, &mut places).await?,
         Format::Parquet => out.pictures(&rows).await?,
     };
     let mut papers = vec![version::INDEX, version::CARD, version::MANIFEST];
@@ -123,9 +128,11 @@ pub async fn export(
     for name in &papers {
         let key = version::key(&version.version, name)?;
         write(&out.root.join(name), get(blobs, &key).await?).await?;
+        places.insert((*name).to_owned(), (*name).to_owned());
     }
+    out.description(&version, &places).await?;
     beside.finish()?;
-    Ok(Exported { photos: rows.len() as u64, files: files + papers.len() as u64, place: place.to_owned() })
+    Ok(Exported { photos: rows.len() as u64, files: files + papers.len() as u64 + 1, place: place.to_owned() })
 }
 
 struct Out<'a> {
@@ -176,7 +183,18 @@ impl Out<'_> {
         Ok(files)
     }
 
-    async fn shards(&self, version: &Version) -> Result<u64, ExportError> {
+    /// Describes the copy to machines, as the version is described in the store.
+    async fn description(&self, version: &Version, places: &BTreeMap<String, String>) -> Result<(), ExportError> {
+        let key = version::key(&version.version, version::CROISSANT)?;
+        let described = get(self.blobs, &key).await?;
+        let unreadable = |source| ExportError::Description { key: key.clone(), source };
+        let document = croissant::relocated(serde_json::from_slice(&described).map_err(unreadable)?, places);
+        let bytes = serde_json::to_vec_pretty(&document).map_err(unreadable)?;
+        write(&self.root.join(version::CROISSANT), bytes.into()).await
+    }
+
+    /// `places` learns where each shard lies.
+    async fn shards(&self, version: &Version, places: &mut BTreeMap<String, String>) -> Result<u64, ExportError> {
         if version.shards.is_empty() {
             return Err(ExportError::NoShards { version: version.version.clone() });
         }
@@ -186,7 +204,8 @@ impl Out<'_> {
             let number = &mut numbers[shard.split as usize];
             let name = format!("{}-{number:05}.tar", shard.split);
             *number += 1;
-            write(&self.root.join(name), get(self.blobs, &shard.key).await?).await?;
+            write(&self.root.join(&name), get(self.blobs, &shard.key).await?).await?;
+            places.insert(croissant::shard_id(shard), name);
             (self.progress)(at as u64 + 1, all);
         }
         Ok(all)
