@@ -71,7 +71,7 @@ pub enum Reason {
     Fits,
     /// A label fits badly, and another fits better.
     OtherFitsBetter,
-    /// Abstained: none of its labels has enough members.
+    /// Abstained: none of its labels has enough members apart from its look-alikes.
     LabelTooSmall,
     /// Abstained: there is only one label to judge by.
     OneLabel,
@@ -270,6 +270,7 @@ impl Look<'_> {
     }
 
     fn judge(&self, first: &Round, second: &Round, usable: &[bool], takes_part: &[bool]) -> SecondLook {
+        let apart = self.apart(usable);
         let mut claims = vec![f32::NAN; self.table.claims()];
         let (mut agreeing, mut judged) = (0_usize, 0_usize);
         let judgements = (0..self.table.len()).map(|member| {
@@ -282,7 +283,8 @@ impl Look<'_> {
                 let at = own.iter().position(|l| *l == claim).expect("a fit belongs to a claim of the member");
                 claims[self.table.span(member).start + at] = fit;
             }
-            let judgement = self.judge_one(&labels, &logs, own);
+            let fold = self.table.fold(member, self.policy.folds);
+            let judgement = self.judge_one(&labels, &logs, own, |claim| apart[claim as usize][fold]);
             judged += 1;
             let best = labels.iter().zip(&logs).max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(a.0)));
             agreeing += usize::from(best.is_some_and(|(l, _)| own.contains(l)));
@@ -290,6 +292,23 @@ impl Look<'_> {
         });
         let judgements = judgements.collect();
         SecondLook { judgements, claims, agreement: agreeing as f32 / judged.max(1) as f32 }
+    }
+
+    /// By label and fold: whether enough members lie in the other folds to say what the label looks like. Look-alikes
+    /// share a fold, so a label may be learnt from none but strangers.
+    fn apart(&self, usable: &[bool]) -> Vec<Vec<bool>> {
+        let folds = self.policy.folds;
+        let mut inside = vec![vec![0_usize; folds]; self.table.labels()];
+        for member in (0..self.table.len()).filter(|m| usable[*m]) {
+            let fold = self.table.fold(member, folds);
+            self.table.of(member).iter().for_each(|label| inside[*label as usize][fold] += 1);
+        }
+        let enough = self.policy.members_min * (folds - 1) / folds;
+        let judge = |inside: Vec<usize>| {
+            let all: usize = inside.iter().sum();
+            inside.into_iter().map(|n| all - n >= enough).collect()
+        };
+        inside.into_iter().map(judge).collect()
     }
 
     /// Both rounds together, as the mean of their logarithms over the labels that both scored.
@@ -309,10 +328,11 @@ impl Look<'_> {
         (labels, logs)
     }
 
-    fn judge_one(&self, labels: &[u32], logs: &[f32], claims: &[u32]) -> Judgement {
+    fn judge_one(&self, labels: &[u32], logs: &[f32], claims: &[u32], known: impl Fn(u32) -> bool) -> Judgement {
         let others = labels.iter().zip(logs).filter(|(l, _)| !claims.contains(l));
         let best = others.max_by(|a, b| a.1.total_cmp(b.1).then(b.0.cmp(a.0)));
-        let weakest = fits(labels, logs, claims).min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+        let judged = fits(labels, logs, claims).filter(|(claim, _)| known(*claim));
+        let weakest = judged.min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
         let Some((claim, fit)) = weakest else { return silent(Reason::LabelTooSmall) };
         let log_of = |label| labels.iter().position(|l| *l == label).map_or(f32::NEG_INFINITY, |i| logs[i]);
         let beaten = best.is_some_and(|(_, log)| *log > log_of(claim));

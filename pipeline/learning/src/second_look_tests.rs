@@ -145,3 +145,21 @@ fn lists_of_unequal_length_are_refused() {
     let error = second_look(&slab, &LabelTable::new(2), None, &Policy::default()).expect_err("no labels");
     assert!(matches!(error, LearningError::Mismatch { found: 2, wanted: 0, .. }));
 }
+
+#[test]
+fn a_label_whose_members_are_all_look_alikes_is_not_held_against_them() {
+    let world = world(4, 50, 6);
+    let claims: Vec<Vec<u32>> = world.truth.iter().map(|l| vec![*l]).collect();
+    // All of label 3 in one group, but for two that are something else.
+    let strangers = [0, 1];
+    let mut claims_with_strangers = claims.clone();
+    strangers.iter().for_each(|m| claims_with_strangers[*m] = vec![3]);
+    let ids: Vec<u8> = (0..200).map(|m| if world.truth[m] == 3 { 255 } else { m as u8 }).collect();
+    let found = look(&world.values, 4, &claims_with_strangers, &ids);
+    for (m, judgement) in found.judgements.iter().enumerate() {
+        match world.truth[m] == 3 {
+            true => assert_eq!(judgement.reason, Reason::LabelTooSmall, "member {m}: {judgement:?}"),
+            false => assert_eq!(judgement.hold, strangers.contains(&m), "member {m}: {judgement:?}"),
+        }
+    }
+}
