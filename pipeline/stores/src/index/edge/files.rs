@@ -21,7 +21,7 @@ use super::{engine::guard, points, repair};
 use crate::{fault, index::STORE};
 
 /// Goes up when points are laid out in another way.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 const MADE: &str = "made.json";
 /// In the shard while it is repaired.
 const ASIDE: &str = "repair.json";

@@ -1,7 +1,8 @@
 //! Between records and what the engine stores. Pure.
 //!
 //! A point is keyed by the image id and carries the vector `fingerprint`, one vector a space, and a payload: `record`, the
-//! whole record as JSON, and `words`, all that it is selected by.
+//! whole record as JSON text, and `words`, all that it is selected by. As text, because the engine would make a tree of
+//! values of everything else, for every record that a search reads.
 //!
 //! All words stand in one field, each behind the letter of its kind: the engine keeps some ten files an index, and a
 //! commit waits for each of them.
@@ -99,21 +100,21 @@ pub(super) fn bits(fingerprint: Fingerprint) -> Vec<f32> {
 /// Refuses a record that JSON cannot carry (a measure that is no number), lest it be found out by its reader.
 pub(super) fn encode(record: &Record) -> Result<Payload, StoreError> {
     let unreadable = |e| fault::corrupt(STORE, record.id(), e);
-    let whole = serde_json::to_value(record).map_err(unreadable)?;
-    serde::Deserialize::deserialize(&whole).map(|_: Record| ()).map_err(unreadable)?;
+    let whole = serde_json::to_string(record).map_err(unreadable)?;
+    serde_json::from_str(&whole).map(|_: Record| ()).map_err(unreadable)?;
     let image = &record.image;
     let labels = image.labels.iter().map(label_word);
     let attributes = image.attributes.iter().map(|(key, value)| attribute_word(key, value));
     let repeat = record.repeat.as_ref().map(|repeat| repeat_word(repeat.of));
     let words = [state_word(record.state)].into_iter().chain(labels).chain(attributes).chain(repeat);
     let words = Value::Array(words.map(Value::String).collect());
-    let fields = [(RECORD, whole), (WORDS, words)];
+    let fields = [(RECORD, Value::String(whole)), (WORDS, words)];
     Ok(Payload(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()))
 }
 
 pub(super) fn decode(id: PointId, payload: Option<Payload>) -> Result<Record, StoreError> {
     let whole = payload.and_then(|mut p| p.0.remove(RECORD)).unwrap_or_default();
-    serde_json::from_value(whole).map_err(|e| fault::corrupt(STORE, id, e))
+    serde_json::from_str(whole.as_str().unwrap_or_default()).map_err(|e| fault::corrupt(STORE, id, e))
 }
 
 pub(super) fn vector_of(vectors: Option<VectorStructInternal>, name: &str) -> Option<Vec<f32>> {
