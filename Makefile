@@ -28,5 +28,6 @@ test: setup setup-readers ## formatting, lints, all tests, with real servers
 	$(CARGO) build --locked --workspace --features dih/failpoints
 	$(CARGO) test --locked --workspace --features dih/failpoints
 
-bench: setup ## measure the kernels (criterion)
+bench: setup build ## measure the kernels (criterion), then decisions, speed and memory of the whole (dih bench)
 	$(CARGO) bench --locked --workspace
+	@tools/bench.sh

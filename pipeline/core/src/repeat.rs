@@ -16,7 +16,7 @@ pub struct Evidence {
     pub transform: [f32; 6],
     /// Whether the repeat was mirrored left-right before `transform`.
     pub mirrored: bool,
-    /// Keypoint pairs that agree with `transform`, and all that were matched.
+    /// Blocks of the overlap that agree after `transform`, and all with texture.
     pub inliers: u32,
     pub matched: u32,
     /// Share of the smaller picture that both show, 0 to 1.

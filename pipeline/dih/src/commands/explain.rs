@@ -130,7 +130,7 @@ fn evidence(app: &App<'_>, repeat: &Repeat) -> anyhow::Result<()> {
     let mirrored = if proof.mirrored { "mirrored, then " } else { "" };
     let [a, b, c, d, e, f] = proof.transform;
     app.out.line(format!(
-        "  {:<12}{} of {} points agree on {mirrored}x' = {a:.3}x {b:+.3}y {c:+.1}, y' = {d:.3}x {e:+.3}y {f:+.1}",
+        "  {:<12}{} of {} blocks agree on {mirrored}x' = {a:.3}x {b:+.3}y {c:+.1}, y' = {d:.3}x {e:+.3}y {f:+.1}",
         "proof", proof.inliers, proof.matched
     ))?;
     app.out.line(format!(

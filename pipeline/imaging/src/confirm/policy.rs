@@ -8,7 +8,7 @@ use super::blocks::Limits;
 
 /// What two pictures must have in common to count as the same shot.
 ///
-/// Measured with the `confirm_eval` example; figures in brackets are from there.
+/// `dih bench repeats` measures what comes of it, the `confirm_eval` example each comparison by itself.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
@@ -16,8 +16,7 @@ pub struct Policy {
     /// It only saves work.
     pub correlation_coarse_min: f32,
     /// Least correlation of luma over the overlap, -1 to 1, at which an alignment is followed beyond the 32-pixel and the
-    /// 64-pixel planes. It only saves work (copies cropped, tilted or turned reach 0.87 or more; of different pictures
-    /// half stay below 0.5).
+    /// 64-pixel planes. It only saves work: most different pictures stay far below it.
     pub correlation_min: f32,
     /// Most that the map may stretch one direction over the other; 1 is none. Copies are scaled evenly, but for rounding.
     pub stretch_max: f32,
@@ -28,16 +27,16 @@ pub struct Policy {
     /// pictures reach some by chance, but in a sea of others that differ.
     pub blocks_min: u32,
     /// Least share of the blocks with texture that must agree, 0 to 1. A watermark spoils up to a fifth; another object
-    /// before the same background spoils all that it covers (different pictures reached 0.32 at most).
+    /// before the same background spoils all that it covers.
     pub agreement_min: f32,
     /// Least correlation of luma within a block, -1 to 1, at which the block agrees.
     pub block_correlation_min: f32,
-    /// Standard deviation of luma, in grey levels, below which a block is flat and has no say. JPEG noise at quality 30
-    /// stays below it.
+    /// Standard deviation of luma, in grey levels, below which a block is flat and has no say: noise of the compression
+    /// would decide.
     pub block_texture_min: f32,
     /// Difference of a block's mean luma, in grey levels after gain and offset, above which it disagrees even when flat.
     pub block_level_max: f32,
-    /// Largest mean distance of chroma over the overlap, 0 to 255 (copies stay below 8).
+    /// Largest mean distance of chroma over the overlap, 0 to 255.
     pub colour_max: f32,
 }
 
