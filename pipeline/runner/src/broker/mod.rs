@@ -75,24 +75,27 @@ impl Broker {
 
     /// `guard` is a command that calls [`guard_main`] with the two arguments that are added here: the home and the
     /// binary, both absolute.
-    pub async fn attach_with(home: &Path, nats_server: &Path, guard: Command) -> Result<Self, BrokerError> {
+    pub async fn attach_with(home: &Path, nats_server: &Path, mut guard: Command) -> Result<Self, BrokerError> {
         let files = Files::make(home)?;
         let nats_server = nats_server.canonicalize().map_err(|_| BrokerError::NoServer { path: nats_server.into() })?;
         // One starter at a time. Held until the server answers.
         let _starting = files.lock(Lock::Start).until(Instant::now() + START_MAX).await?;
         // Waits here while a guard whose last user has gone stops its server.
         let user = files.share(Lock::Users).until(Instant::now() + START_MAX).await?;
-        let mut guard = match files.is_locked(Lock::Guard)? {
-            true => None,
-            false => Some(start_guard(guard, &files, &nats_server)?),
-        };
+        let mut started = None;
         let until = Instant::now() + START_MAX;
         loop {
-            if let Some(port) = server::answering_port(&files).await {
+            if started.is_none() && !files.is_locked(Lock::Guard)? {
+                started = Some(start_guard(&mut guard, &files, &nats_server)?);
+            }
+            // A guard that is being killed still held its lock a moment ago: so it is looked at once more.
+            if let Some(port) = server::answering_port(&files).await
+                && files.is_locked(Lock::Guard)?
+            {
                 tracing::debug!(port, home = %home.display(), "attached to the broker");
                 return Ok(Self { url: format!("nats://127.0.0.1:{port}"), _user: user });
             }
-            let gave_up = guard.as_mut().is_some_and(|guard| !matches!(guard.try_wait(), Ok(None)));
+            let gave_up = started.as_mut().is_some_and(|guard| !matches!(guard.try_wait(), Ok(None)));
             if gave_up || Instant::now() >= until {
                 return Err(BrokerError::NoAnswer { log: files.log(), words: files.last_words() });
             }
@@ -106,7 +109,7 @@ impl Broker {
 }
 
 /// The guard outlives us; who reaps it is whoever is its parent at its end.
-fn start_guard(mut command: Command, files: &Files, nats_server: &Path) -> Result<Child, BrokerError> {
+fn start_guard(command: &mut Command, files: &Files, nats_server: &Path) -> Result<Child, BrokerError> {
     // A server that a killed guard left behind may still answer. It is about to be replaced, and must not be used.
     files.retire_port();
     let log = files.open_log()?;
