@@ -59,7 +59,7 @@ async fn live(State(probed): State<Probed>) -> (StatusCode, String) {
 }
 
 async fn ready(State(probed): State<Probed>) -> (StatusCode, String) {
-    said(probed.healths.iter().filter(|h| !h.is_ready()).map(|h| format!("{}: {:?}\n", h.consumer(), h.state())))
+    said(probed.healths.iter().filter(|h| !h.is_ready()).map(|h| format!("{}: {}\n", h.consumer(), h.state())))
 }
 
 fn said(faults: impl Iterator<Item = String>) -> (StatusCode, String) {

@@ -6,7 +6,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -14,17 +14,34 @@ use std::{
 
 use dih_core::metrics as names;
 
+use crate::trouble::Trouble;
+
 /// How a stage is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// Not connected to its consumer yet, or the broker is away.
     Waiting,
     Ready,
+    /// Takes work, but nothing succeeds: a store or the broker is away. It goes on by itself when that is mended.
+    Ill(String),
     /// Finishing what is in work.
     Draining,
     /// Misconfigured: a person must act.
     Halted(String),
     Stopped,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting => f.write_str("waits for the broker"),
+            Self::Ready => f.write_str("ready"),
+            Self::Ill(reason) => write!(f, "nothing succeeds: {reason}"),
+            Self::Draining => f.write_str("finishes what is in work"),
+            Self::Halted(reason) => write!(f, "halted: {reason}"),
+            Self::Stopped => f.write_str("stopped"),
+        }
+    }
 }
 
 /// Deliveries of one consumer in this process. `received == answered + in_flight`, always.
@@ -45,6 +62,7 @@ pub struct Health {
 struct Inner {
     consumer: &'static str,
     state: Mutex<State>,
+    trouble: Mutex<Trouble>,
     born: Instant,
     progress_ms: AtomicU64,
     success_ms: AtomicU64,
@@ -65,6 +83,7 @@ impl Health {
         let inner = Inner {
             consumer,
             state: Mutex::new(State::Waiting),
+            trouble: Mutex::default(),
             born: Instant::now(),
             progress_ms: AtomicU64::new(0),
             success_ms: AtomicU64::new(0),
@@ -79,10 +98,14 @@ impl Health {
     }
 
     pub fn state(&self) -> State {
-        self.inner.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let state = self.inner.state.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        match (&state, self.trouble().illness()) {
+            (State::Ready, Some(reason)) => State::Ill(reason.to_owned()),
+            _ => state,
+        }
     }
 
-    /// Takes work now.
+    /// Takes work now, and gets it done.
     pub fn is_ready(&self) -> bool {
         self.state() == State::Ready
     }
@@ -113,7 +136,17 @@ impl Health {
         self.inner.progress_ms.store(self.age_ms(), Ordering::Relaxed);
     }
 
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A try failed that will be repeated. Gives how many went untold before, when people should be told of this one.
+    pub(crate) fn failed(&self, reason: &str) -> Option<u64> {
+        self.trouble().failed(reason, Instant::now())
+    }
+
     pub(crate) fn succeeded(&self) {
+        self.trouble().succeeded();
         // Never 0, which means never.
         self.inner.success_ms.store(self.age_ms().max(1), Ordering::Relaxed);
     }

@@ -27,6 +27,7 @@ mod run;
 mod scan;
 pub mod submit;
 pub mod topology;
+mod trouble;
 
 pub use arrival::Arrival;
 pub use audit::{Audit, audit};

@@ -89,9 +89,11 @@ async fn while_nothing_succeeds_a_message_is_not_given_up() {
     let running = world.run_with(stage, patient, 2);
     until("it was tried five times", async || tale.tries("never mind").len() >= 5).await;
     assert_eq!(world.stream_len(DEAD).await, 0);
+    assert_eq!(running.health.state(), State::Ill("never".into()));
     // Now something else succeeds, so it is the message.
     let healthy = world.submit(&["curate this"]).await;
     assert_eq!(answered(&world, healthy[0]).await, Status::Curated);
+    until("the stage is ready again", async || running.health.is_ready()).await;
     until("it is given up", async || world.stream_len(DEAD).await == 1).await;
     running.stop().await.expect("an orderly end");
 }

@@ -257,7 +257,7 @@ impl<S: Stage<Input: Input>> Loop<S> {
 
     fn ready(&self, ready: bool) {
         let health = &self.worker.health;
-        match (health.is_ready(), ready) {
+        match (health.state() != State::Waiting, ready) {
             (true, false) => {
                 tracing::warn!(consumer = self.spec.name, "the broker does not answer, waiting for it");
                 health.set(State::Waiting);

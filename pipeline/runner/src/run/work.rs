@@ -221,7 +221,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
             return Some(Death { reason: "gave_up", chain });
         }
         let wait = delay(tries.failures, self.config.retry_first.0, self.config.retry_max.0, rand::random());
-        tracing::warn!(attempt = tries.failures, wait = ?wait, %error, "the stage could not do its work, will retry");
+        self.tell("the stage could not do its work, will retry", &error.to_string(), tries.failures, wait);
         self.tries.note(arrival, tries).await;
         arrival.hand_back(&self.connection, Some(wait)).await;
         None
@@ -231,10 +231,20 @@ impl<S: Stage<Input: Input>> Worker<S> {
     async fn postpone(&self, arrival: &Arrival, tries: Tries, reason: &str) -> &'static str {
         let tries = tries.handed_back();
         let wait = delay(tries.handed_back, self.config.retry_first.0, self.config.retry_max.0, rand::random());
-        tracing::warn!(wait = ?wait, error = reason, "a store or the broker is away, will retry");
+        self.tell("a store or the broker is away, will retry", reason, tries.handed_back, wait);
         self.tries.note(arrival, tries).await;
         arrival.hand_back(&self.connection, Some(wait)).await;
         "handed_back"
+    }
+
+    /// Tells of a failed try, unless people were told just now.
+    fn tell(&self, what: &'static str, reason: &str, attempt: u64, wait: Duration) {
+        match self.health.failed(reason) {
+            Some(untold) => {
+                tracing::warn!(consumer = S::CONSUMER, attempt, ?wait, untold, error = reason, "{what}");
+            }
+            None => tracing::debug!(consumer = S::CONSUMER, attempt, ?wait, error = reason, "{what}"),
+        }
     }
 
     /// Hands the message back at once: we stop.
