@@ -39,14 +39,21 @@ pub async fn standing(index: &dyn Index, image: &Image) -> Result<Standing, Stor
 
 /// A picture that cannot be processed no longer stands: whoever yielded to it is decided again.
 ///
-/// What was decided anew since, or never claimed, is left alone.
+/// One that was answered already stays as it was answered: then it was only a second delivery that could not be processed.
+/// What was decided anew since, or never claimed, is left alone, too.
 pub async fn fall(index: &dyn Index, image: &Image) -> Result<Outcome, StageError> {
     let here = index.get(image.id).await?.filter(|r| r.upload() == image.upload && r.epoch <= image.epoch);
     if here.is_none() {
         return Ok(Outcome::default());
     }
-    index.change(image.id, &Change { reason: Some("dead".into()), ..Change::to(State::Fallen) }).await?;
-    Ok(Outcome::default().and_all(release(index, image.id).await?))
+    let change = Change { reason: Some("dead".into()), ..Change::to(State::Fallen) };
+    index.change_from(image.id, &[State::Claimed, State::Unique, State::Clustered], &change).await?;
+    match index.get(image.id).await? {
+        Some(record) if record.state == State::Fallen => {
+            Ok(Outcome::default().and_all(release(index, image.id).await?))
+        }
+        _ => Ok(Outcome::default()),
+    }
 }
 
 /// Lets go of the repeats of a picture that no longer stands: each is decided again, in its next epoch.
@@ -82,15 +89,51 @@ fn released(record: &Record, fallen: ImageId) -> Vec<Notice> {
     ended.into_iter().chain([Notice::Stored(ImageStored { image })]).collect()
 }
 
-/// An earlier upload of bytes that are claimed already moves their picture forward in the order. If it yielded to one
-/// that now comes after it, it is decided anew.
+/// Writes that a picture in state `from` yields to an earlier twin. None when it was overtaken, or when the twin fell or
+/// comes later by now: then all must be looked at again.
 ///
-/// Write (the vote), then look: whoever yields writes first and then looks at both orders. So one of the two sees it.
-pub async fn moved_forward(index: &dyn Index, id: ImageId) -> Result<Vec<Notice>, StoreError> {
+/// Write, then look: whoever yields, falls, or moves forward in the order writes first and then looks at the others. So
+/// of two one always sees the other; and as a process may die in between, every redelivery looks again
+/// ([`answer_repeat`]).
+pub async fn yield_to(
+    index: &dyn Index,
+    image: ImageId,
+    from: State,
+    twin: &Twin,
+) -> Result<Option<Repeat>, StoreError> {
+    let Some(original) = index.get(twin.id).await? else { return Ok(None) };
+    let repeat = repeat_of(&original.image, twin);
+    let change = Change { repeat: Some(Some(repeat.clone())), ..Change::to(State::Repeat) };
+    if !index.change_from(image, &[from], &change).await? {
+        return Ok(None);
+    }
+    if holds(index, image, twin.id).await? {
+        return Ok(Some(repeat));
+    }
+    let reopened = index.change_from(image, &[State::Repeat], &Change::to(from)).await?;
+    // If somebody released it first, the next epoch carries on and this one is answered as it stood.
+    Ok((!reopened).then_some(repeat))
+}
+
+/// What a picture that yielded says, now and at every redelivery: its answer, and all that follows from it.
+pub async fn answer_repeat(
+    index: &dyn Index,
+    image: &Image,
+    stage: StageName,
+    repeat: Repeat,
+) -> Result<Outcome, StoreError> {
+    let anew = reconsider(index, image.id).await?;
+    let follows = if anew.is_empty() { release(index, image.id).await? } else { anew };
+    Ok(Outcome::answer(Answer::repeats(image, stage, repeat)).and_all(follows))
+}
+
+/// Lets a picture be decided anew that yielded, if it did so wrongly: whom it yielded to no longer stands, or comes after
+/// it since an earlier upload of its bytes arrived.
+pub async fn reconsider(index: &dyn Index, id: ImageId) -> Result<Vec<Notice>, StoreError> {
     let Some(record) = index.get(id).await? else { return Ok(Vec::new()) };
     let Some(repeat) = record.repeat.clone() else { return Ok(Vec::new()) };
     match record.state {
-        State::Repeat if comes_after(index, repeat.of, &record).await? => let_go(index, record, repeat.of).await,
+        State::Repeat if !holds(index, id, repeat.of).await? => let_go(index, record, repeat.of).await,
         // Let go before, perhaps by a try that died before it could say so.
         State::Claimed if record.epoch.0 > 0 => Ok(released(&record, repeat.of)),
         _ => Ok(Vec::new()),
@@ -98,7 +141,7 @@ pub async fn moved_forward(index: &dyn Index, id: ImageId) -> Result<Vec<Notice>
 }
 
 /// Whether a picture that yielded does so rightly: the other stands, and comes before it.
-pub async fn holds(index: &dyn Index, repeat: ImageId, original: ImageId) -> Result<bool, StoreError> {
+async fn holds(index: &dyn Index, repeat: ImageId, original: ImageId) -> Result<bool, StoreError> {
     let (repeat, original) = (index.get(repeat).await?, index.get(original).await?);
     Ok(match (repeat, original) {
         (Some(repeat), Some(original)) => original.state.stands() && original.order() < repeat.order(),
@@ -106,52 +149,49 @@ pub async fn holds(index: &dyn Index, repeat: ImageId, original: ImageId) -> Res
     })
 }
 
-/// Whether `other` comes after the picture of `record` in the order of uploads.
-async fn comes_after(index: &dyn Index, other: ImageId, record: &Record) -> Result<bool, StoreError> {
-    Ok(index.get(other).await?.is_some_and(|other| other.order() > record.order()))
+/// Makes the later twins of a picture that stays yield to it. The redelivery of its message does so again, for those that
+/// the first try did not come to, and says again what followed for those that it did.
+pub async fn demote_all(
+    index: &dyn Index,
+    stage: StageName,
+    by: &Image,
+    later: &[Twin],
+) -> Result<Vec<Notice>, StoreError> {
+    for twin in later {
+        demote(index, by, twin).await?;
+    }
+    let mut notices = Vec::new();
+    for record in index.repeats_of(by.id).await?.iter().filter(|record| record.state == State::Repeat) {
+        notices.extend(consequences(index, stage, record).await?);
+    }
+    Ok(notices)
 }
 
 /// Makes a later twin yield that was let through before `by` arrived.
 ///
 /// One that is still under way answers for itself when its next stage finds it yielded; one that was answered is
 /// revised.
-pub async fn demote(index: &dyn Index, stage: StageName, by: &Image, twin: &Twin) -> Result<Vec<Notice>, StoreError> {
+async fn demote(index: &dyn Index, by: &Image, twin: &Twin) -> Result<(), StoreError> {
     let repeat = repeat_of(by, twin);
     loop {
-        let Some(record) = index.get(twin.id).await? else { return Ok(Vec::new()) };
+        let Some(record) = index.get(twin.id).await? else { return Ok(()) };
         let mut change = Change { repeat: Some(Some(repeat.clone())), ..Change::to(State::Repeat) };
-        let after = match record.state {
-            State::Claimed | State::Unique | State::Clustered => record.clone(),
+        match record.state {
+            State::Claimed | State::Unique | State::Clustered => {}
             State::Curated | State::Held => {
                 change.epoch = Some(record.epoch.next());
                 change.prior = Some(if record.state == State::Held { Status::Held } else { Status::Curated });
-                Record { epoch: record.epoch.next(), prior: change.prior, ..record.clone() }
             }
-            State::Repeat if record.repeat.as_ref().is_some_and(|r| r.of == by.id) => {
-                return consequences(index, stage, &record).await; // said before, perhaps not published
-            }
-            State::Repeat | State::Rejected | State::Fallen => return Ok(Vec::new()),
-        };
+            State::Repeat | State::Rejected | State::Fallen => return Ok(()),
+        }
         if index.change_from(twin.id, &[record.state], &change).await? {
-            let mut notices = consequences(index, stage, &Record { repeat: change.repeat.flatten(), ..after }).await?;
-            notices.extend(moved_forward(index, twin.id).await?);
-            return Ok(notices);
+            return Ok(());
         }
     }
 }
 
-/// Says again what followed for those that yield to `by`: for a redelivery whose first try may have died unheard.
-pub async fn demoted_before(index: &dyn Index, stage: StageName, by: ImageId) -> Result<Vec<Notice>, StoreError> {
-    let mut notices = Vec::new();
-    for record in index.repeats_of(by).await? {
-        if record.state == State::Repeat && record.epoch.0 > 0 {
-            notices.extend(consequences(index, stage, &record).await?);
-        }
-    }
-    Ok(notices)
-}
-
-/// What follows from a picture having yielded: its answers, if it was answered before, and the release of its repeats.
+/// What follows from a picture having yielded: its answers, if it was answered before, the release of its repeats, and a
+/// new decision if it yielded wrongly.
 async fn consequences(index: &dyn Index, stage: StageName, record: &Record) -> Result<Vec<Notice>, StoreError> {
     let mut notices = Vec::new();
     if let (Some(prior @ (Status::Curated | Status::Held)), Some(repeat)) = (record.prior, &record.repeat) {
@@ -162,6 +202,7 @@ async fn consequences(index: &dyn Index, stage: StageName, record: &Record) -> R
         notices.push(Notice::Answer(Box::new(now.in_epoch(record.epoch))));
     }
     notices.extend(release(index, record.id()).await?);
+    notices.extend(reconsider(index, record.id()).await?);
     Ok(notices)
 }
 

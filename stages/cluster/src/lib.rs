@@ -18,7 +18,7 @@ use dih_core::{
     ports::{Index, NearVector, StoreError},
     record::{Change, Record, State},
     repeat::{FoundBy, Repeat, Settlement, Twin, settle},
-    verdict::{Answer, Decision},
+    verdict::Decision,
 };
 use dih_repeats::{
     Candidate, Prover,
@@ -57,48 +57,27 @@ impl Cluster {
         }
     }
 
-    async fn twins(&self, own: &Record, near: &[NearVector]) -> Result<(Vec<Twin>, f32), StageError> {
+    /// Settles a picture against its proven twins. Also gives the cosine down to which it looked at elders, -1 for all.
+    async fn settle(&self, own: &Record, near: &[NearVector]) -> Result<(Settlement, f32), StageError> {
         let alike = near.iter().filter(|n| n.cosine >= self.config.repeat_cosine_min);
         let alike = alike.filter(|n| n.record.order() < own.order() || n.record.reach.is_none_or(|r| n.cosine > r));
         let suspects = suspects::of_either_side(own.order(), alike, |n| n.record.order(), self.config.candidates_max);
         let reach = suspects.left_out.and_then(|_| suspects.earlier.last()).map_or(-1.0, |n| n.cosine);
         let candidate =
             |n: &NearVector| Candidate { record: n.record.clone(), found_by: FoundBy::Vector { cosine: n.cosine } };
-        Ok((self.prover.twins(own, suspects.into_iter().map(candidate).collect()).await?, reach))
+        let twins = self.prover.twins(own, suspects.into_iter().map(candidate).collect()).await?;
+        Ok((settle(own.id(), own.order(), &twins), reach))
     }
 
-    /// Writes that the picture yields, and releases those that had yielded to it. None when it was overtaken.
-    ///
-    /// Write, then look, as in dedupe: if the earlier one fell meanwhile, it did not see this one yield.
-    async fn yield_to(&self, image: &Image, of: &Twin) -> Result<Option<Repeat>, StageError> {
-        let Some(original) = self.index.get(of.id).await? else { return Ok(None) };
-        let repeat = Repeat {
-            of: of.id,
-            of_upload: original.upload(),
-            of_source: original.image.source,
-            found_by: of.found_by,
-            evidence: Some(of.evidence),
-        };
-        let change = Change { repeat: Some(Some(repeat.clone())), ..Change::to(State::Repeat) };
-        if !self.index.change_from(image.id, &[State::Unique], &change).await? {
-            return Ok(None);
-        }
-        let holds = succession::holds(&*self.index, image.id, of.id).await?;
-        if !holds && self.index.change_from(image.id, &[State::Repeat], &Change::to(State::Unique)).await? {
-            return Ok(None);
-        }
-        Ok(Some(repeat))
-    }
-
-    /// The picture stays: those that were let through before it yield, and it joins its group.
-    async fn settle_first(
+    /// The picture stays: it joins its group, and those that were let through before it yield. None when it was overtaken.
+    async fn stay(
         &self,
-        event: ImageEmbedded,
+        event: &ImageEmbedded,
         near: &[NearVector],
         yields: &[Twin],
         reach: f32,
-    ) -> Result<Outcome, StageError> {
-        let ImageEmbedded { mut image, label_score, .. } = event;
+    ) -> Result<Option<Outcome>, StageError> {
+        let ImageEmbedded { mut image, label_score, .. } = event.clone();
         let group = assign::group(&image, near, self.config.group_cosine_min);
         image.lineage.push(assign::decision(&group, self.config.group_cosine_min));
         if let Some(opinion) = assign::opinion(&image.labels, near, self.config.opinion_neighbours_min) {
@@ -112,23 +91,30 @@ impl Cluster {
             ..Change::to(State::Clustered)
         };
         if !self.index.change_from(image.id, &[State::Unique], &change).await? {
-            return self.say_again(image, label_score).await;
+            return Ok(None);
         }
         let clustered = ImageClustered { image: image.clone(), label_score, cluster: group.leader };
-        let mut outcome = Outcome::emit(Notice::Clustered(clustered));
-        for twin in yields {
-            outcome = outcome.and_all(succession::demote(&*self.index, StageName::Cluster, &image, twin).await?);
-        }
-        Ok(outcome)
+        let outcome = Outcome::emit(Notice::Clustered(clustered));
+        let follows = match yields {
+            [] => Vec::new(),
+            _ => succession::demote_all(&*self.index, StageName::Cluster, &image, yields).await?,
+        };
+        Ok(Some(outcome.and_all(follows)))
     }
 
     /// The decision was made before, by an earlier try or by an earlier picture that arrived since.
-    async fn say_again(&self, image: Image, label_score: Option<f32>) -> Result<Outcome, StageError> {
-        match succession::standing(&*self.index, &image).await? {
+    async fn say_again(&self, event: ImageEmbedded, standing: Standing) -> Result<Outcome, StageError> {
+        let ImageEmbedded { image, label_score, space } = event;
+        match standing {
             Standing::Superseded => Ok(Outcome::superseded()),
             Standing::Yielded(repeat) => self.answer_repeat(image, repeat).await,
             Standing::Stands(record) => {
-                let again = succession::demoted_before(&*self.index, StageName::Cluster, image.id).await?;
+                let near = self.neighbours(&record, &space).await?;
+                let yields = match self.settle(&record, &near).await? {
+                    (Settlement::First { yields }, _) if record.state.stands() => yields,
+                    _ => Vec::new(), // refused since, or the earlier one will make it yield
+                };
+                let again = succession::demote_all(&*self.index, StageName::Cluster, &image, &yields).await?;
                 let cluster = record.cluster.unwrap_or(image.id);
                 // As recorded, with the lineage of the try that decided.
                 let image = Image { epoch: image.epoch, ..record.image };
@@ -138,13 +124,12 @@ impl Cluster {
     }
 
     async fn answer_repeat(&self, mut image: Image, repeat: Repeat) -> Result<Outcome, StageError> {
-        let released = succession::release(&*self.index, image.id).await?;
         let decision = Decision::new(StageName::Cluster, "repeat").because(format!("of upload {}", repeat.of_upload));
         image.lineage.push(match repeat.found_by {
             FoundBy::Vector { cosine } => decision.scored(cosine, self.config.repeat_cosine_min),
             FoundBy::Content | FoundBy::Fingerprint { .. } => decision,
         });
-        Ok(Outcome::answer(Answer::repeats(&image, StageName::Cluster, repeat)).and_all(released))
+        Ok(succession::answer_repeat(&*self.index, &image, StageName::Cluster, repeat).await?)
     }
 }
 
@@ -157,14 +142,18 @@ impl Stage for Cluster {
         loop {
             let own = match succession::standing(&*self.index, &event.image).await? {
                 Standing::Stands(record) if record.state == State::Unique => record,
-                _ => return self.say_again(event.image, event.label_score).await,
+                decided => return self.say_again(event, decided).await,
             };
             let near = self.neighbours(&own, &event.space).await?;
-            let (twins, reach) = self.twins(&own, &near).await?;
-            match settle(own.id(), own.order(), &twins) {
-                Settlement::First { yields } => return self.settle_first(event, &near, &yields, reach).await,
-                Settlement::Repeat { of } => {
-                    if let Some(repeat) = self.yield_to(&event.image, &of).await? {
+            match self.settle(&own, &near).await? {
+                (Settlement::First { yields }, reach) => {
+                    if let Some(outcome) = self.stay(&event, &near, &yields, reach).await? {
+                        return Ok(outcome);
+                    }
+                }
+                (Settlement::Repeat { of }, _) => {
+                    let id = event.image.id;
+                    if let Some(repeat) = succession::yield_to(&*self.index, id, State::Unique, &of).await? {
                         return self.answer_repeat(event.image, repeat).await;
                     }
                 }

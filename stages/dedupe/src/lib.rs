@@ -16,7 +16,11 @@ use dih_core::{
     repeat::{FoundBy, Repeat, Settlement, Twin, settle},
     verdict::{Answer, Decision},
 };
-use dih_repeats::{Candidate, Prover, succession, suspects};
+use dih_repeats::{
+    Candidate, Prover,
+    succession::{self, Standing},
+    suspects,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -69,57 +73,63 @@ impl Dedupe {
     }
 
     /// Settles the picture against its proven twins, and writes the decision down.
-    async fn decide(&self, mut image: Image, mut own: Record) -> Result<Outcome, StageError> {
+    async fn decide(&self, mut image: Image) -> Result<Outcome, StageError> {
         loop {
-            let twins = self.prover.twins(&own, self.candidates(&own).await?).await?;
-            match settle(own.id(), own.order(), &twins) {
+            let own = match succession::standing(&*self.index, &image).await? {
+                Standing::Stands(record) if record.state == State::Claimed => record,
+                decided => return self.say_again(image, decided).await,
+            };
+            match self.settle(&own).await? {
                 Settlement::First { yields } => {
-                    image.lineage.push(first(twins.len()));
                     let change = Change { repeat: Some(None), ..Change::to(State::Unique) };
-                    if !self.index.change_from(image.id, &[State::Claimed], &change).await? {
-                        return self.repeat_decision(image).await;
+                    if self.index.change_from(image.id, &[State::Claimed], &change).await? {
+                        image.lineage.push(first(yields.len()));
+                        return self.stay(image, &yields).await;
                     }
-                    let mut outcome = Outcome::emit(Notice::Unique(ImageUnique { image: image.clone() }));
-                    for twin in &yields {
-                        let index = &*self.index;
-                        outcome = outcome.and_all(succession::demote(index, StageName::Dedupe, &image, twin).await?);
-                    }
-                    return Ok(outcome);
                 }
                 Settlement::Repeat { of } => {
-                    if let Some(repeat) = self.yield_to(&image, &of).await? {
-                        return Ok(self.answer_repeat(image, repeat));
+                    if let Some(repeat) = succession::yield_to(&*self.index, image.id, State::Claimed, &of).await? {
+                        return self.answer_repeat(image, repeat).await;
                     }
-                    own = self.index.get(image.id).await?.unwrap_or(own);
                 }
             }
         }
     }
 
-    /// Writes that the picture yields. None when the earlier one fell meanwhile, or comes later by now, and all must be
-    /// looked at again.
-    ///
-    /// Write, then look: whoever falls, or learns of an earlier upload, writes first and then looks for those who
-    /// yielded. So one of the two always sees the other.
-    async fn yield_to(&self, image: &Image, of: &Twin) -> Result<Option<Repeat>, StageError> {
-        let Some(original) = self.index.get(of.id).await? else { return Ok(None) };
-        let repeat = Repeat {
-            of: of.id,
-            of_upload: original.upload(),
-            of_source: original.image.source,
-            found_by: of.found_by,
-            evidence: Some(of.evidence),
-        };
-        let change = Change { repeat: Some(Some(repeat.clone())), ..Change::to(State::Repeat) };
-        if !self.index.change_from(image.id, &[State::Claimed], &change).await? {
-            return Ok(Some(self.index.get(image.id).await?.and_then(|r| r.repeat).unwrap_or(repeat)));
+    async fn settle(&self, own: &Record) -> Result<Settlement, StageError> {
+        let twins = self.prover.twins(own, self.candidates(own).await?).await?;
+        Ok(settle(own.id(), own.order(), &twins))
+    }
+
+    /// The picture goes on, and those that were let through before it yield.
+    async fn stay(&self, image: Image, yields: &[Twin]) -> Result<Outcome, StageError> {
+        let outcome = Outcome::emit(Notice::Unique(ImageUnique { image: image.clone() }));
+        match yields {
+            [] => Ok(outcome),
+            _ => Ok(outcome.and_all(succession::demote_all(&*self.index, StageName::Dedupe, &image, yields).await?)),
         }
-        if succession::holds(&*self.index, image.id, of.id).await? {
-            return Ok(Some(repeat));
+    }
+
+    /// The decision was made before, by an earlier try or by an earlier picture that arrived since: says it again.
+    async fn say_again(&self, mut image: Image, standing: Standing) -> Result<Outcome, StageError> {
+        match standing {
+            Standing::Superseded => Ok(Outcome::superseded()),
+            Standing::Yielded(repeat) => self.answer_repeat(image, repeat).await,
+            Standing::Stands(own) => {
+                let yields = match self.settle(&own).await? {
+                    Settlement::First { yields } if own.state.stands() => yields,
+                    _ => Vec::new(), // refused since, or the earlier one will make it yield
+                };
+                let again = succession::demote_all(&*self.index, StageName::Dedupe, &image, &yields).await?;
+                image.lineage.push(first(yields.len()));
+                Ok(Outcome::emit(Notice::Unique(ImageUnique { image })).and_all(again))
+            }
         }
-        let reopened = self.index.change_from(image.id, &[State::Repeat], &Change::to(State::Claimed)).await?;
-        // If somebody released it first, the next epoch carries on and this one is answered as it stood.
-        Ok(if reopened { None } else { Some(repeat) })
+    }
+
+    async fn answer_repeat(&self, mut image: Image, repeat: Repeat) -> Result<Outcome, StageError> {
+        image.lineage.push(self.found(&repeat));
+        Ok(succession::answer_repeat(&*self.index, &image, StageName::Dedupe, repeat).await?)
     }
 
     async fn candidates(&self, own: &Record) -> Result<Vec<Candidate>, StageError> {
@@ -136,26 +146,6 @@ impl Dedupe {
         Ok(suspects.into_iter().map(candidate).collect())
     }
 
-    /// The decision was made before, by an earlier try or by an earlier picture that arrived since: says it again.
-    async fn repeat_decision(&self, mut image: Image) -> Result<Outcome, StageError> {
-        match succession::standing(&*self.index, &image).await? {
-            succession::Standing::Superseded => Ok(Outcome::superseded()),
-            succession::Standing::Yielded(repeat) => Ok(self.answer_repeat(image, repeat)),
-            succession::Standing::Stands(_) => {
-                let again = succession::demoted_before(&*self.index, StageName::Dedupe, image.id).await?;
-                if !image.lineage.iter().any(|d| d.what == "first") {
-                    image.lineage.push(first(0));
-                }
-                Ok(Outcome::emit(Notice::Unique(ImageUnique { image })).and_all(again))
-            }
-        }
-    }
-
-    fn answer_repeat(&self, mut image: Image, repeat: Repeat) -> Outcome {
-        image.lineage.push(self.found(&repeat));
-        Outcome::answer(Answer::repeats(&image, StageName::Dedupe, repeat))
-    }
-
     fn found(&self, repeat: &Repeat) -> Decision {
         let decision = Decision::new(StageName::Dedupe, "repeat").because(format!("of upload {}", repeat.of_upload));
         match repeat.found_by {
@@ -170,23 +160,20 @@ impl Stage for Dedupe {
     type Input = ImageStored;
 
     async fn process(&self, delivery: Delivery<ImageStored>) -> Result<Outcome, StageError> {
-        let image = delivery.input.image;
+        let mut image = delivery.input.image;
         let holder = self.claim(&image).await?;
-        if holder.upload() != image.upload {
-            self.index.vote(image.id, image.upload, &image.labels).await?;
-            let forward = match image.upload <= holder.order() {
-                true => succession::moved_forward(&*self.index, image.id).await?,
-                false => Vec::new(),
-            };
-            return Ok(self.answer_repeat(image, same_content(&holder)).and_all(forward));
+        if holder.upload() == image.upload {
+            return self.decide(image).await;
         }
-        if holder.epoch > image.epoch {
-            return Ok(Outcome::superseded());
-        }
-        if holder.state != State::Claimed {
-            return self.repeat_decision(image).await;
-        }
-        self.decide(image, holder).await
+        self.index.vote(image.id, image.upload, &image.labels).await?;
+        // Nothing earlier than the order arrives but the vote that gave it.
+        let forward = match image.upload <= holder.order() {
+            true => succession::reconsider(&*self.index, image.id).await?,
+            false => Vec::new(),
+        };
+        let repeat = same_content(&holder);
+        image.lineage.push(self.found(&repeat));
+        Ok(Outcome::answer(Answer::repeats(&image, StageName::Dedupe, repeat)).and_all(forward))
     }
 
     async fn fallen(&self, delivery: Delivery<ImageStored>) -> Result<Outcome, StageError> {

@@ -1,113 +1,19 @@
 //! Whatever the order and however often: of every group exactly the earliest upload stays.
 
-#![allow(clippy::panic)] // helpers of a test fail by panicking
+mod stream;
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    num::NonZeroUsize,
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use dih_core::{
-    BlobKey, Delivery, ImageId, Notice, Stage, UploadSeq,
-    event::{Image, ImageStored},
-    ports::{Blobs, Index},
+    ImageId, UploadSeq,
+    event::Image,
+    ports::Blobs,
     record::{Change, State},
     sample,
-    verdict::{Answer, Status},
-    work::Bench,
 };
-use dih_dedupe::{Config, Dedupe};
-use dih_imaging::{Limits, confirm::Policy, read, sample::jpeg};
-use dih_repeats::{Prover, succession};
-use dih_stores::{blob::ObjectBlobs, index::MemoryIndex};
-
-struct Stream {
-    stage: Dedupe,
-    index: Arc<dyn Index>,
-    waiting: VecDeque<Image>,
-    /// Highest-epoch answer an image.
-    answers: BTreeMap<ImageId, Answer>,
-    first_answers: BTreeMap<ImageId, u32>,
-}
-
-/// One group a scene; `qualities` are its copies, the order of uploads is the order here.
-async fn photos(blobs: &dyn Blobs, scenes: u64, qualities: &[u8]) -> Vec<Image> {
-    let mut images = Vec::new();
-    for (copy, quality) in qualities.iter().enumerate() {
-        for scene in 0..scenes {
-            let bytes = jpeg(scene + 1, 320, 240, *quality);
-            let decoded = read(&bytes, &Limits::default()).expect("a synthetic photo decodes");
-            let mut image = sample::image(0, 1 + images.len() as u64);
-            image.id = ImageId::of_bytes(&bytes);
-            image.source = Some(format!("scene {scene} copy {copy}"));
-            image.fingerprints = decoded.fingerprints;
-            blobs.put(&BlobKey::preview(image.id), decoded.preview.to_jpeg().into()).await.expect("memory");
-            images.push(image);
-        }
-    }
-    images
-}
-
-impl Stream {
-    fn new(blobs: Arc<dyn Blobs>) -> Self {
-        let index: Arc<dyn Index> = Arc::new(MemoryIndex::with_spaces(&[]));
-        let cached = NonZeroUsize::new(16).expect("not zero");
-        let prover = Arc::new(Prover::new(blobs, Bench::new(Some(2)), Policy::default(), cached));
-        let stage = Dedupe::new(Config::default(), index.clone(), prover);
-        Self { stage, index, waiting: VecDeque::new(), answers: BTreeMap::new(), first_answers: BTreeMap::new() }
-    }
-
-    async fn settle(&mut self, arrivals: impl IntoIterator<Item = Image>) {
-        self.waiting.extend(arrivals);
-        while let Some(image) = self.waiting.pop_front() {
-            let upload = Some(image.upload);
-            let delivery = Delivery { input: ImageStored { image }, upload, attempt: 1 };
-            let outcome = self.stage.process(delivery).await.expect("nothing can fail here");
-            self.hear(outcome.notices);
-        }
-    }
-
-    fn hear(&mut self, notices: Vec<Notice>) {
-        for notice in notices {
-            match notice {
-                Notice::Stored(ImageStored { image }) => self.waiting.push_back(image),
-                Notice::Answer(answer) => {
-                    let image = answer.image.expect("answers here are about pictures");
-                    if answer.epoch.0 == 0 {
-                        *self.first_answers.entry(image).or_default() += 1;
-                    }
-                    let known = self.answers.get(&image).is_some_and(|a| a.epoch > answer.epoch);
-                    if !known {
-                        self.answers.insert(image, *answer);
-                    }
-                }
-                Notice::Unique(_) => {}
-                other => panic!("dedupe does not say {other:?}"),
-            }
-        }
-    }
-
-    async fn state(&self, image: &Image) -> State {
-        self.index.get(image.id).await.expect("memory").expect("claimed").state
-    }
-
-    /// Only the first copy of each scene stays; every other is answered as its repeat, where it was answered at all.
-    async fn check(&self, images: &[Image], scenes: usize, fallen: &[ImageId]) {
-        let mut standing: BTreeMap<usize, ImageId> = BTreeMap::new();
-        for (i, image) in images.iter().enumerate().filter(|(_, image)| !fallen.contains(&image.id)) {
-            let original = *standing.entry(i % scenes).or_insert(image.id);
-            let want = if original == image.id { State::Unique } else { State::Repeat };
-            assert_eq!(self.state(image).await, want, "{:?}", image.source);
-            if want == State::Repeat
-                && let Some(answer) = self.answers.get(&image.id)
-            {
-                assert_eq!(answer.status, Status::Duplicate);
-                assert_eq!(answer.repeat.as_ref().map(|r| r.of), Some(original), "{:?}", image.source);
-            }
-        }
-    }
-}
+use dih_repeats::succession;
+use dih_stores::blob::ObjectBlobs;
+use stream::{Stream, photos};
 
 const SCENES: usize = 3;
 const COPIES: [u8; 3] = [92, 60, 35];

@@ -11,7 +11,7 @@ use dih_core::{
     BlobKey, Delivery, Notice, Outcome, Stage, StageError, StageName,
     event::{ImageEmbedded, ImageVerified},
     ports::{Blobs, Index, Vision},
-    verdict::{Answer, Decision},
+    verdict::Decision,
 };
 use dih_repeats::succession::{self, Standing};
 
@@ -37,7 +37,7 @@ impl Stage for Embed {
         match succession::standing(&*self.index, &image).await? {
             Standing::Superseded => return Ok(Outcome::superseded()),
             Standing::Yielded(repeat) => {
-                return Ok(Outcome::answer(Answer::repeats(&image, StageName::Embed, repeat)));
+                return Ok(succession::answer_repeat(&*self.index, &image, StageName::Embed, repeat).await?);
             }
             Standing::Stands(_) => {}
         }

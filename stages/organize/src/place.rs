@@ -59,7 +59,9 @@ impl Stage for Organize {
         self.offer(&image, label_score, cluster).await?;
         Ok(match succession::standing(&*self.index, &image).await? {
             Standing::Superseded => Outcome::superseded(),
-            Standing::Yielded(repeat) => Outcome::answer(Answer::repeats(&image, StageName::Organize, repeat)),
+            Standing::Yielded(repeat) => {
+                succession::answer_repeat(&*self.index, &image, StageName::Organize, repeat).await?
+            }
             Standing::Stands(_) => {
                 let answer = Answer::about(&image, Status::Curated, StageName::Organize, REASON_CURATED);
                 Outcome::answer(answer.scored(label_score))

@@ -70,14 +70,41 @@ async fn a_photo_that_was_decided_anew_is_left_to_whoever_did_that() {
     assert_eq!(world.record(photo.id()).await.state, State::Held);
 }
 
+/// Makes the photo yield to another, as an earlier upload that is processed late does.
+async fn yields(world: &World, photo: &Photo, of: &Photo) {
+    world.add(of, &[]).await;
+    let repeat = Repeat {
+        of: of.id(),
+        of_upload: UploadSeq(of.number),
+        of_source: None,
+        found_by: FoundBy::Vector { cosine: 0.99 },
+        evidence: None,
+    };
+    let change = Change { repeat: Some(Some(repeat)), ..Change::to(State::Repeat) };
+    world.index.change(photo.id(), &change).await.expect("memory");
+}
+
 #[tokio::test]
 async fn a_photo_that_became_a_repeat_on_the_way_is_answered_as_one() {
     let (world, photo) = arriving().await;
-    let of = Photo::new(9, 0).id();
-    let repeat = Repeat { of, of_upload: UploadSeq(9), of_source: None, found_by: FoundBy::Content, evidence: None };
-    let change = Change { repeat: Some(Some(repeat)), ..Change::to(State::Repeat) };
-    world.index.change(photo.id(), &change).await.expect("memory");
+    let earlier = Photo::new(0, 0);
+    yields(&world, &photo, &earlier).await;
     let answer = answer(place(&world, &photo).await);
-    assert_eq!((answer.status, answer.repeat.map(|r| r.of)), (Status::Duplicate, Some(of)));
+    assert_eq!((answer.status, answer.repeat.map(|r| r.of)), (Status::Duplicate, Some(earlier.id())));
     assert_eq!(world.record(photo.id()).await.state, State::Repeat);
+}
+
+#[tokio::test]
+async fn a_photo_that_became_a_repeat_of_one_that_fell_since_is_decided_anew() {
+    let (world, photo) = arriving().await;
+    let earlier = Photo::new(0, 0);
+    yields(&world, &photo, &earlier).await;
+    world.index.change(earlier.id(), &Change::to(State::Fallen)).await.expect("memory");
+    let notices = place(&world, &photo).await.notices;
+    assert!(
+        notices.iter().any(|n| matches!(n, Notice::Stored(stored) if stored.image.epoch == Epoch(1))),
+        "{notices:?}"
+    );
+    let record = world.record(photo.id()).await;
+    assert_eq!((record.state, record.epoch), (State::Claimed, Epoch(1)));
 }

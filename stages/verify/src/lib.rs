@@ -98,7 +98,9 @@ impl Stage for Verify {
         let image = delivery.input.image;
         match succession::standing(&*self.index, &image).await? {
             Standing::Superseded => Ok(Outcome::superseded()),
-            Standing::Yielded(repeat) => Ok(Outcome::answer(Answer::repeats(&image, StageName::Verify, repeat))),
+            Standing::Yielded(repeat) => {
+                Ok(succession::answer_repeat(&*self.index, &image, StageName::Verify, repeat).await?)
+            }
             Standing::Stands(_) => match rules::breach(&image, &self.config) {
                 Some(breach) => self.reject(image, &breach).await,
                 None => self.look(image).await,
