@@ -52,6 +52,12 @@ impl Parts {
         let manifest = model::manifest(home.root(), &config.model)?;
         let (space, dimensions) = model::space(&manifest)?;
         let blobs = blobs(&home, &config.stores)?;
+        // Before the index, which is made for the vectors of this model.
+        let sees = stages.iter().any(|stage| SEEING.contains(stage));
+        let vision = match sees {
+            true => Some(vision(app, &manifest, &space, &bench).await?),
+            false => None,
+        };
         let spaces = vec![(space.clone(), dimensions)];
         let place = config.stores.index.clone().unwrap_or_else(|| home.index());
         let index = spawn_blocking(move || EdgeIndex::open(place, &spaces)).await?;
@@ -59,11 +65,6 @@ impl Parts {
             Arc::new(index.or_problem("could not open the index", "see `stores.index` in `dih config print`")?);
         let confirm = config.repeats.confirm.clone();
         let prover = Arc::new(Prover::new(blobs.clone(), bench.clone(), confirm, config.repeats.cached));
-        let sees = stages.iter().any(|stage| SEEING.contains(stage));
-        let vision = match sees {
-            true => Some(vision(app, &manifest, &space, &bench).await?),
-            false => None,
-        };
         let state = bus.state().await?;
         Ok(Self { index, blobs, state, bench, prover, space, manifest, vision, _owner: owner })
     }

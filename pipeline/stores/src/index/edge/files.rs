@@ -8,13 +8,16 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
 };
 
 use dih_core::{event::VectorSpace, ports::StoreError};
-use qdrant_edge::{CreateIndex, EdgeConfig, EdgeShard, FieldIndexOperations, UpdateOperation, external::serde_json};
+use qdrant_edge::{
+    CountRequest, CreateIndex, EdgeConfig, EdgeShard, FieldIndexOperations, UpdateOperation, external::serde_json,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{engine::guard, points, repair};
@@ -26,13 +29,26 @@ const MADE: &str = "made.json";
 /// In the shard while it is repaired.
 const ASIDE: &str = "repair.json";
 
-/// What a shard was made for. Opening it for anything else is refused.
+/// What a shard was made for. Opening it for anything else is refused, unless nothing is in it yet.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Made {
     layout: u32,
     /// Numbers in a vector, by space.
     spaces: BTreeMap<String, usize>,
+}
+
+impl fmt::Display for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.spaces.is_empty() {
+            return f.write_str("no model");
+        }
+        for (n, (space, numbers)) in self.spaces.iter().enumerate() {
+            let comma = if n == 0 { "" } else { ", " };
+            write!(f, "{comma}`{space}` ({numbers} numbers)")?;
+        }
+        Ok(())
+    }
 }
 
 /// A directory that this process owns.
@@ -57,10 +73,12 @@ impl Home {
         let lock = lock(&directory)?;
         let home = Self { directory, _lock: lock };
         let made = made(spaces)?;
-        if home.shard().exists() {
-            home.check(&made)?;
-        } else {
-            home.make(&made, config)?;
+        if home.shard().exists() && home.check(&made).is_err() && home.is_empty()? {
+            fs::remove_dir_all(home.shard()).map_err(fail)?;
+        }
+        match home.shard().exists() {
+            true => home.check(&made)?,
+            false => home.make(&made, config)?,
         }
         Ok(home)
     }
@@ -97,10 +115,27 @@ impl Home {
         if have == *want {
             return Ok(());
         }
-        let action = format!("open `{place}`: it was made for {have:?}, not for {want:?}");
-        let remedy =
-            "name the model it was made with in the configuration, or move the directory away and replay the images";
+        let (action, remedy) = if have.layout == want.layout {
+            (
+                format!("open `{place}`: it holds vectors of {have}, and the model gives {want}"),
+                "name the model it was made with (`model.manifest` in the configuration), or begin anew in another home",
+            )
+        } else {
+            (
+                format!("open `{place}`: its layout is {}, and this program reads {}", have.layout, want.layout),
+                "use the version of this program that made it, or begin anew in another home",
+            )
+        };
         Err(fault::refused(STORE, action, remedy))
+    }
+
+    /// Whether the shard holds nothing yet: then it may be made for anything.
+    fn is_empty(&self) -> Result<bool, StoreError> {
+        let path = self.shard();
+        guard(self, "look into the index", || {
+            let shard = EdgeShard::load(&path, None)?;
+            Ok(shard.count(CountRequest { filter: None, exact: true })? == 0)
+        })
     }
 
     /// Makes a shard aside and moves it into place, so that a half-made one is never taken for a whole one.

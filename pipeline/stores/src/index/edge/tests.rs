@@ -1,7 +1,7 @@
 //! The contract, the directory, and kill -9.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Command, Stdio},
@@ -68,15 +68,33 @@ fn a_directory_that_is_open_is_refused_by_the_name_of_its_lock() {
     refused(EdgeIndex::open(home.path(), &contract::spaces()), "index.lock");
 }
 
-#[test]
-fn a_directory_made_for_other_spaces_is_refused_and_left_alone() {
+#[tokio::test]
+async fn a_directory_made_for_other_spaces_is_refused_and_left_alone() {
     let home = home();
-    drop(open(home.path()));
+    let index = open(home.path());
+    put(&index, 1).await;
+    index.close().await.expect("closes");
+    drop(index);
     let other = [(VectorSpace("other-f32".into()), SPACE_NUMBERS)];
-    refused(EdgeIndex::open(home.path(), &other), "move the directory away");
-    refused(EdgeIndex::open(home.path(), &[(space(), SPACE_NUMBERS + 1)]), "move the directory away");
-    refused(EdgeIndex::open(home.path(), &[]), "move the directory away");
-    drop(open(home.path()));
+    refused(EdgeIndex::open(home.path(), &other), "name the model it was made with");
+    refused(EdgeIndex::open(home.path(), &[(space(), SPACE_NUMBERS + 1)]), "name the model it was made with");
+    refused(EdgeIndex::open(home.path(), &[]), "name the model it was made with");
+    let made = home.path().join("shard/made.json");
+    let other_layout = std::fs::read_to_string(&made).expect("reads").replace("\"layout\": ", "\"layout\": 1");
+    let kept = std::fs::read(&made).expect("reads");
+    std::fs::write(&made, other_layout).expect("writes");
+    refused(EdgeIndex::open(home.path(), &contract::spaces()), "use the version of this program that made it");
+    std::fs::write(&made, kept).expect("writes");
+    assert_eq!(known(&open(home.path()), 3).await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_empty_directory_made_for_other_spaces_is_made_again() {
+    let home = home();
+    drop(EdgeIndex::open(home.path(), &[(space(), SPACE_NUMBERS + 1)]).expect("opens"));
+    let index = open(home.path());
+    put(&index, 1).await;
+    assert_eq!(known(&index, 3).await.len(), 1);
 }
 
 #[test]
@@ -318,6 +336,13 @@ async fn check_kills(seed: u64, restless: bool) {
             if let Some(committed) = committed {
                 check_survivor(&index, n, committed).await;
             }
+        }
+        // What is found by its state is what has it.
+        let clustered = Select { states: vec![State::Clustered], ..Select::default() };
+        let found = index.page(&clustered, None, 1_000_000, None).await.expect("pages");
+        let found: HashSet<_> = found.records.iter().map(|(record, _)| record.id()).collect();
+        for n in 0..=committed.unwrap_or(0) {
+            assert!(committed.is_none() || found.contains(&sample::id(n)), "round {round}: image {n} is not found");
         }
         // Neither lost nor doubled: the count agrees with the pages, record by record.
         let page = index.page(&Select::default(), None, 1_000_000, None).await.expect("pages");
