@@ -1,4 +1,5 @@
-//! A home of its own for the real binary, with the real broker, index and models. Ends with the test.
+//! A home of its own for the real binary, with the real broker, index and models. Ends with the test, unless the variable
+//! DIH_TEST_KEEP is set: then the folder stays, to be looked into.
 
 use std::{
     path::{Path, PathBuf},
@@ -32,7 +33,8 @@ pub struct World {
 
 impl World {
     pub fn new() -> Result<Self> {
-        let home = tempfile::Builder::new().prefix("dih-test-").tempdir()?;
+        let keep = std::env::var_os("DIH_TEST_KEEP").is_some();
+        let home = tempfile::Builder::new().prefix("dih-test-").disable_cleanup(keep).tempdir()?;
         Ok(Self { home, binary: dih_binary()?, tools: tools()? })
     }
 

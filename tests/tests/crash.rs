@@ -35,14 +35,21 @@ fn finish(world: &World) -> Result<Vec<Member>> {
     Ok(members)
 }
 
-/// Shows only what differs.
-#[track_caller]
-fn assert_same(found: &[Member], expected: &[Member]) {
+/// Shows only what differs, and how both worlds came to it.
+fn check_same(struck: &World, found: &[Member], calm: &World, expected: &[Member]) -> Result<()> {
     let without = |some: &[Member], others: &[Member]| -> Vec<Member> {
         some.iter().filter(|member| !others.contains(member)).cloned().collect()
     };
     let (more, missing) = (without(found, expected), without(expected, found));
-    assert!(more.is_empty() && missing.is_empty(), "the published version differs: has {more:?}, lacks {missing:?}");
+    if more.is_empty() && missing.is_empty() {
+        return Ok(());
+    }
+    for (image, label, _) in more.iter().chain(&missing) {
+        let explain = |world: &World| world.run(&["explain", image]).unwrap_or_else(|e| format!("{e:#}"));
+        eprintln!("{image} {label}\nstruck: {}\nundisturbed: {}", explain(struck), explain(calm));
+    }
+    eprintln!("struck in {}, undisturbed in {}", struck.home().display(), calm.home().display());
+    bail!("the published version differs: has {more:?}, lacks {missing:?}")
 }
 
 fn kill(child: &mut Child) -> Result<()> {
@@ -91,8 +98,7 @@ fn kill_9_at_random_moments_loses_nothing_and_changes_nothing() -> Result<()> {
     run_killed(&struck, kills, u64::from(seed))?;
     let members = finish(&struck)?;
     struck.audit_is_clean(uploads_of(&calm)?)?;
-    assert_same(&members, &expected);
-    Ok(())
+    check_same(&struck, &members, &calm, &expected)
 }
 
 /// What `abort` ends a process with.
@@ -145,8 +151,7 @@ fn death_between_write_publish_and_ack_of_any_stage_loses_nothing() -> Result<()
     }
     let members = finish(&struck)?;
     struck.audit_is_clean(uploads_of(&calm)?)?;
-    assert_same(&members, &expected);
-    Ok(())
+    check_same(&struck, &members, &calm, &expected)
 }
 
 #[test]
