@@ -163,3 +163,35 @@ fn a_label_whose_members_are_all_look_alikes_is_not_held_against_them() {
         }
     }
 }
+
+/// Beyond some hundreds of labels a label is held only against its kin, those whose means are nearest.
+#[test]
+fn flips_among_many_labels_are_held() {
+    const LABELS: u32 = 640;
+    const EACH: u32 = 10;
+    const D: usize = 48;
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let mut random = |scale: f32| -> Vec<f32> {
+        (0..D).map(|_| scale * (0..4).map(|_| rng.random::<f32>() - 0.5).sum::<f32>()).collect()
+    };
+    let means: Vec<Vec<f32>> = (0..LABELS).map(|_| random(1.0)).collect();
+    let mut values = Vec::new();
+    let mut table = LabelTable::new(LABELS as usize);
+    let members = LABELS * EACH;
+    let flipped = |m: u32| (m + 7 * (m / LABELS)).is_multiple_of(20);
+    for m in 0..members {
+        let truth = m % LABELS;
+        values.extend(means[truth as usize].iter().zip(random(0.4)).map(|(mean, noise)| mean + noise));
+        let claim = if flipped(m) { (truth + 17) % LABELS } else { truth };
+        let mut group = [0; 16];
+        group[..4].copy_from_slice(&m.wrapping_mul(0x9E37_79B9).to_be_bytes());
+        table.push(&group, &[claim]).expect("labels are in range");
+    }
+    let slab = Slab::new(D, &values).expect("whole rows");
+    let found = second_look(&slab, &table, None, &Policy::default()).expect("can be judged");
+    let held =
+        |wanted: bool| (0..members).filter(|m| flipped(*m) == wanted && found.judgements[*m as usize].hold).count();
+    let (wrong, right) = (members as usize / 20, members as usize - members as usize / 20);
+    assert!(held(true) * 10 >= wrong * 9, "{} of {wrong} flips are held", held(true));
+    assert!(held(false) * 50 <= right, "{} of {right} that are right are held", held(false));
+}

@@ -1,9 +1,11 @@
 //! Who takes over: a picture that yields or falls hands its repeats on, and nobody is left without an answer.
 //!
 //! Takes    the index, and a picture that yielded or fell. Gives notices that must be published with the outcome.
-//! Keeps    two promises. *Whoever ends an epoch publishes its answer*: so a message of an ended epoch may be dropped.
+//! Keeps    three promises. *Whoever ends an epoch publishes its answer*: so a message of an ended epoch may be dropped.
 //!          *A released repeat keeps naming whom it repeated until it is decided again*: so a crash between the write
-//!          and the publishing is repaired by the redelivery, which finds it and says the same again.
+//!          and the publishing is repaired by the redelivery, which finds it and says the same again. *Write, then look*:
+//!          whoever yields, falls, or moves forward in the order writes first and then looks at the others. So of two one
+//!          always sees the other; and as a process may die in between, every redelivery looks again.
 //! Crash    safe at any line: every change is a compare-and-set on the state, every notice has a fixed name.
 
 use dih_core::{
@@ -91,10 +93,6 @@ fn released(record: &Record, fallen: ImageId) -> Vec<Notice> {
 
 /// Writes that a picture in state `from` yields to an earlier twin. None when it was overtaken, or when the twin fell or
 /// comes later by now: then all must be looked at again.
-///
-/// Write, then look: whoever yields, falls, or moves forward in the order writes first and then looks at the others. So
-/// of two one always sees the other; and as a process may die in between, every redelivery looks again
-/// ([`answer_repeat`]).
 pub async fn yield_to(
     index: &dyn Index,
     image: ImageId,
