@@ -39,6 +39,15 @@ pub async fn standing(index: &dyn Index, image: &Image) -> Result<Standing, Stor
     })
 }
 
+/// What is left to say of a picture that lost its place in this epoch, if it did.
+pub async fn overtaken(index: &dyn Index, image: &Image, stage: StageName) -> Result<Option<Outcome>, StoreError> {
+    Ok(match standing(index, image).await? {
+        Standing::Stands(_) => None,
+        Standing::Superseded => Some(Outcome::superseded()),
+        Standing::Yielded(repeat) => Some(answer_repeat(index, image, stage, repeat).await?),
+    })
+}
+
 /// A picture that cannot be processed no longer stands: whoever yielded to it is decided again.
 ///
 /// One that was answered already stays as it was answered: then it was only a second delivery that could not be processed.

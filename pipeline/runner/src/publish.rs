@@ -127,6 +127,10 @@ fn explain(subject: &str, error: PublishError) -> BusError {
         let remedy = "it is larger than `max_payload`; send large photos by their blob key";
         return BusError::Refused { action, remedy, source: Some(told(error)) };
     }
+    if error.kind() == PublishErrorKind::TimedOut {
+        let action = format!("{action} in time; the broker's log says why: it is slow, or its disk is full");
+        return BusError::unavailable(action, error);
+    }
     let full = [
         ErrorCode::STREAM_STORE_FAILED,
         ErrorCode::INSUFFICIENT_RESOURCES,

@@ -13,7 +13,7 @@ use dih_core::{
     ports::{Blobs, Index, Vision},
     verdict::Decision,
 };
-use dih_repeats::succession::{self, Standing};
+use dih_repeats::succession;
 
 #[derive(Debug)]
 pub struct Embed {
@@ -34,12 +34,8 @@ impl Stage for Embed {
 
     async fn process(&self, delivery: Delivery<ImageVerified>) -> Result<Outcome, StageError> {
         let ImageVerified { mut image, label_score } = delivery.input;
-        match succession::standing(&*self.index, &image).await? {
-            Standing::Superseded => return Ok(Outcome::superseded()),
-            Standing::Yielded(repeat) => {
-                return Ok(succession::answer_repeat(&*self.index, &image, StageName::Embed, repeat).await?);
-            }
-            Standing::Stands(_) => {}
+        if let Some(said) = succession::overtaken(&*self.index, &image, StageName::Embed).await? {
+            return Ok(said);
         }
         let space = self.vision.space().clone();
         if self.index.vector(image.id, &space).await?.is_none() {

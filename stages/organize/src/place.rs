@@ -16,7 +16,7 @@ use dih_core::{
     work::Bench,
 };
 use dih_imaging::Limits;
-use dih_repeats::succession::{self, Standing};
+use dih_repeats::succession;
 
 use crate::{REASON_CURATED, config::Config, pictures::Studio};
 
@@ -57,16 +57,11 @@ impl Stage for Organize {
         let key = BlobKey::picture(image.id);
         image.lineage.push(Decision::new(StageName::Organize, REASON_CURATED).because(format!("picture `{key}`")));
         self.offer(&image, label_score, cluster).await?;
-        Ok(match succession::standing(&*self.index, &image).await? {
-            Standing::Superseded => Outcome::superseded(),
-            Standing::Yielded(repeat) => {
-                succession::answer_repeat(&*self.index, &image, StageName::Organize, repeat).await?
-            }
-            Standing::Stands(_) => {
-                let answer = Answer::about(&image, Status::Curated, StageName::Organize, REASON_CURATED);
-                Outcome::answer(answer.scored(label_score))
-            }
-        })
+        if let Some(said) = succession::overtaken(&*self.index, &image, StageName::Organize).await? {
+            return Ok(said);
+        }
+        let answer = Answer::about(&image, Status::Curated, StageName::Organize, REASON_CURATED);
+        Ok(Outcome::answer(answer.scored(label_score)))
     }
 
     async fn fallen(&self, delivery: Delivery<ImageClustered>) -> Result<Outcome, StageError> {

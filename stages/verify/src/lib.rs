@@ -15,11 +15,11 @@ pub use config::Config;
 use dih_core::{
     BlobKey, Delivery, Notice, Outcome, Stage, StageError, StageName,
     event::{Image, ImageUnique, ImageVerified},
-    ports::{Blobs, Index, Vision},
+    ports::{Blobs, Index, StoreError, Vision},
     record::{Change, State},
     verdict::{Answer, Decision, Status},
 };
-use dih_repeats::succession::{self, Standing};
+use dih_repeats::succession;
 pub use plausible::{Plausibility, Vocabulary};
 pub use rules::Breach;
 
@@ -71,10 +71,17 @@ impl Verify {
     async fn hold(&self, image: Image, score: f32, seen: &Plausibility) -> Result<Outcome, StageError> {
         const REASON: &str = "label_absurd";
         let change = Change { label_score: Some(score), reason: Some(REASON.into()), ..Change::to(State::Held) };
-        self.index.change_from(image.id, &[State::Unique], &change).await?;
+        let ours = self.index.change_from(image.id, &[State::Unique], &change).await?;
+        if !ours && let Some(said) = self.overtaken(&image).await? {
+            return Ok(said); // an earlier picture arrived while we looked
+        }
         let looks_like = format!("looks like {:?} ({:.2})", seen.top_class, seen.top_probability);
         let answer = Answer::about(&image, Status::Held, StageName::Verify, REASON).scored(Some(score));
         Ok(Outcome::answer(answer.because(looks_like)))
+    }
+
+    async fn overtaken(&self, image: &Image) -> Result<Option<Outcome>, StoreError> {
+        succession::overtaken(&*self.index, image, StageName::Verify).await
     }
 
     fn witness(&self, seen: &Plausibility) -> Decision {
@@ -96,15 +103,12 @@ impl Stage for Verify {
 
     async fn process(&self, delivery: Delivery<ImageUnique>) -> Result<Outcome, StageError> {
         let image = delivery.input.image;
-        match succession::standing(&*self.index, &image).await? {
-            Standing::Superseded => Ok(Outcome::superseded()),
-            Standing::Yielded(repeat) => {
-                Ok(succession::answer_repeat(&*self.index, &image, StageName::Verify, repeat).await?)
-            }
-            Standing::Stands(_) => match rules::breach(&image, &self.config) {
-                Some(breach) => self.reject(image, &breach).await,
-                None => self.look(image).await,
-            },
+        if let Some(said) = self.overtaken(&image).await? {
+            return Ok(said);
+        }
+        match rules::breach(&image, &self.config) {
+            Some(breach) => self.reject(image, &breach).await,
+            None => self.look(image).await,
         }
     }
 

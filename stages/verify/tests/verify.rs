@@ -2,11 +2,11 @@
 
 #![allow(clippy::panic)] // helpers of a test fail by panicking
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use dih_core::{
-    BlobKey, Delivery, Notice, Outcome, Stage, StageError, UploadSeq,
+    BlobKey, Delivery, ImageId, Notice, Outcome, Stage, StageError, UploadSeq,
     event::{Image, ImageUnique, VectorSpace},
     ports::{Blobs, Index, Sight, Vision},
     record::{Change, Record, State},
@@ -23,7 +23,12 @@ struct FixedSight {
     space: VectorSpace,
     classes: Vec<String>,
     probabilities: Vec<f32>,
+    index: Arc<dyn Index>,
+    /// What others do to a record while this one looks.
+    meanwhile: Arc<Meanwhile>,
 }
+
+type Meanwhile = Mutex<Option<(ImageId, Change)>>;
 
 #[async_trait]
 impl Vision for FixedSight {
@@ -37,6 +42,10 @@ impl Vision for FixedSight {
         &self.classes
     }
     async fn look(&self, _preview: bytes::Bytes) -> Result<Sight, StageError> {
+        let meanwhile = self.meanwhile.lock().expect("one test").take();
+        if let Some((id, change)) = meanwhile {
+            self.index.change(id, &change).await?;
+        }
         Ok(Sight { embedding: vec![3.0, 4.0], probabilities: Some(self.probabilities.clone()) })
     }
 }
@@ -45,23 +54,27 @@ struct Scene {
     stage: Verify,
     index: Arc<dyn Index>,
     space: VectorSpace,
+    meanwhile: Arc<Meanwhile>,
 }
 
 /// The classifier gives `cat` this probability, and `dog` the rest.
 async fn scene(cat: f32) -> Scene {
     let space = VectorSpace("fixed".into());
+    let index: Arc<dyn Index> = Arc::new(MemoryIndex::with_spaces(&[(space.clone(), 2)]));
+    let meanwhile = Arc::new(Meanwhile::default());
     let vision = FixedSight {
         space: space.clone(),
         classes: vec!["tabby, cat".into(), "dog".into()],
         probabilities: vec![cat, 1.0 - cat],
+        index: index.clone(),
+        meanwhile: meanwhile.clone(),
     };
-    let index: Arc<dyn Index> = Arc::new(MemoryIndex::with_spaces(&[(space.clone(), 2)]));
     let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
     for n in 1..4 {
         blobs.put(&BlobKey::preview(image(n, 1).id), "preview".into()).await.expect("memory");
     }
     let stage = Verify::new(Config::default(), index.clone(), blobs, Arc::new(vision));
-    Scene { stage, index, space }
+    Scene { stage, index, space, meanwhile }
 }
 
 impl Scene {
@@ -123,15 +136,7 @@ async fn a_refused_photo_hands_over_to_its_repeats_and_says_so_again_when_asked_
     dark.measures.luma_p95 = 0.05;
     scene.claim(&dark, State::Unique).await;
     scene.claim(&copy, State::Unique).await;
-    let of = Repeat {
-        of: dark.id,
-        of_upload: dark.upload,
-        of_source: None,
-        found_by: FoundBy::Fingerprint { distance: 1, orientation: 0 },
-        evidence: None,
-    };
-    let yielded = Change { repeat: Some(Some(of)), ..Change::to(State::Repeat) };
-    scene.index.change(copy.id, &yielded).await.expect("memory");
+    scene.index.change(copy.id, &yielded_to(&dark)).await.expect("memory");
     for _ in 0..2 {
         let outcome = scene.process(dark.clone()).await;
         let [Notice::Answer(refused), Notice::Answer(ended), Notice::Stored(again)] = &outcome.notices[..] else {
@@ -147,12 +152,33 @@ async fn a_refused_photo_hands_over_to_its_repeats_and_says_so_again_when_asked_
 #[tokio::test]
 async fn a_photo_that_had_to_yield_on_the_way_is_answered_as_a_repeat() {
     let scene = scene(0.7).await;
-    let photo = image(2, 2);
+    let (earlier, photo) = (image(1, 1), image(2, 2));
+    scene.claim(&earlier, State::Unique).await;
     scene.claim(&photo, State::Unique).await;
-    let found_by = FoundBy::Fingerprint { distance: 1, orientation: 0 };
-    let of = Repeat { of: image(1, 1).id, of_upload: UploadSeq(1), of_source: None, found_by, evidence: None };
-    let yielded = Change { repeat: Some(Some(of)), ..Change::to(State::Repeat) };
-    scene.index.change(photo.id, &yielded).await.expect("memory");
+    scene.index.change(photo.id, &yielded_to(&earlier)).await.expect("memory");
     let outcome = scene.process(photo).await;
     assert_eq!(outcome.kind(), "duplicate");
+}
+
+#[tokio::test]
+async fn a_photo_that_has_to_yield_while_its_label_is_looked_at_is_answered_as_a_repeat() {
+    let scene = scene(0.0001).await;
+    let (earlier, photo) = (image(1, 1), image(2, 2));
+    scene.claim(&earlier, State::Unique).await;
+    scene.claim(&photo, State::Unique).await;
+    *scene.meanwhile.lock().expect("one test") = Some((photo.id, yielded_to(&earlier)));
+    let outcome = scene.process(photo.clone()).await;
+    assert_eq!(outcome.kind(), "duplicate");
+    assert_eq!(scene.state(&photo).await, State::Repeat);
+}
+
+fn yielded_to(earlier: &Image) -> Change {
+    let of = Repeat {
+        of: earlier.id,
+        of_upload: earlier.upload,
+        of_source: None,
+        found_by: FoundBy::Fingerprint { distance: 1, orientation: 0 },
+        evidence: None,
+    };
+    Change { repeat: Some(Some(of)), ..Change::to(State::Repeat) }
 }
