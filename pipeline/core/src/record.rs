@@ -4,7 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, ImageId, Label, UploadSeq, event::Image, repeat::Repeat, verdict::Status};
+use crate::{
+    Epoch, ImageId, Label, UploadSeq,
+    event::{Image, VectorSpace},
+    repeat::Repeat,
+    verdict::Status,
+};
 
 /// One image in the index, keyed by its id. The holder of the claim: whoever wrote it first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,10 +25,9 @@ pub struct Record {
     pub votes: BTreeMap<UploadSeq, Vec<Label>>,
     /// Probability that the label fits, by the classifier.
     pub label_score: Option<f32>,
-    /// Cosine of the farthest earlier picture that it was compared with on pixels, where there were more of them: none
-    /// farther was, and an earlier one that arrives late and is nearer still has to be.
+    /// Space of the vector by which it was clustered, once it was.
     #[serde(default)]
-    pub reach: Option<f32>,
+    pub space: Option<VectorSpace>,
     /// Group of pictures that look alike, at the time of clustering.
     pub cluster: Option<ImageId>,
     /// Code of the answer, once given.
@@ -43,7 +47,7 @@ impl Record {
             repeat: None,
             votes: BTreeMap::new(),
             label_score: None,
-            reach: None,
+            space: None,
             cluster: None,
             reason: None,
             prior: None,
@@ -125,7 +129,7 @@ pub struct Change {
     /// `Some(None)` clears it.
     pub repeat: Option<Option<Repeat>>,
     pub label_score: Option<f32>,
-    pub reach: Option<f32>,
+    pub space: Option<VectorSpace>,
     pub cluster: Option<ImageId>,
     pub reason: Option<String>,
     pub prior: Option<Status>,

@@ -10,7 +10,7 @@
 
 use dih_core::{
     ImageId, Notice, Outcome, StageError, StageName,
-    event::{Image, ImageStored},
+    event::{Image, ImageEmbedded, ImageStored, VectorSpace},
     ports::{Index, StoreError},
     record::{Change, Record, State},
     repeat::{Repeat, Twin},
@@ -61,7 +61,7 @@ pub async fn fall(index: &dyn Index, image: &Image) -> Result<Outcome, StageErro
     index.change_from(image.id, &[State::Claimed, State::Unique, State::Clustered], &change).await?;
     match index.get(image.id).await? {
         Some(record) if record.state == State::Fallen => {
-            Ok(Outcome::default().and_all(release(index, image.id).await?))
+            Ok(Outcome::default().and_all(vacated(&record)).and_all(release(index, image.id).await?))
         }
         _ => Ok(Outcome::default()),
     }
@@ -71,22 +71,25 @@ pub async fn fall(index: &dyn Index, image: &Image) -> Result<Outcome, StageErro
 pub async fn release(index: &dyn Index, fallen: ImageId) -> Result<Vec<Notice>, StoreError> {
     let mut notices = Vec::new();
     for repeat in index.repeats_of(fallen).await? {
-        match repeat.state {
-            State::Repeat => notices.extend(let_go(index, repeat, fallen).await?),
-            // Released before, perhaps by a try that died before it could say so.
-            State::Claimed if repeat.epoch.0 > 0 => notices.extend(released(&repeat, fallen)),
-            _ => {}
-        }
+        notices.extend(let_go(index, repeat).await?);
     }
     Ok(notices)
 }
 
-/// Opens a repeat again, in its next epoch; nothing when somebody else did.
-async fn let_go(index: &dyn Index, repeat: Record, of: ImageId) -> Result<Vec<Notice>, StoreError> {
-    let epoch = repeat.epoch.next();
-    let change = Change { epoch: Some(epoch), prior: Some(Status::Duplicate), ..Change::to(State::Claimed) };
-    let ours = index.change_from(repeat.id(), &[State::Repeat], &change).await?;
-    Ok(if ours { released(&Record { epoch, ..repeat }, of) } else { Vec::new() })
+/// Opens a repeat again, in its next epoch; says so again where it was opened before, perhaps by a try that died before it
+/// could. Nothing when it was decided since.
+pub async fn let_go(index: &dyn Index, repeat: Record) -> Result<Vec<Notice>, StoreError> {
+    let Some(of) = repeat.repeat.as_ref().map(|repeat| repeat.of) else { return Ok(Vec::new()) };
+    match repeat.state {
+        State::Repeat => {
+            let epoch = repeat.epoch.next();
+            let change = Change { epoch: Some(epoch), prior: Some(Status::Duplicate), ..Change::to(State::Claimed) };
+            let ours = index.change_from(repeat.id(), &[State::Repeat], &change).await?;
+            Ok(if ours { released(&Record { epoch, ..repeat }, of) } else { Vec::new() })
+        }
+        State::Claimed if repeat.epoch.0 > 0 => Ok(released(&repeat, of)),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// `record` is as after the release: in its new epoch, still naming whom it repeated.
@@ -138,12 +141,9 @@ pub async fn answer_repeat(
 /// it since an earlier upload of its bytes arrived.
 pub async fn reconsider(index: &dyn Index, id: ImageId) -> Result<Vec<Notice>, StoreError> {
     let Some(record) = index.get(id).await? else { return Ok(Vec::new()) };
-    let Some(repeat) = record.repeat.clone() else { return Ok(Vec::new()) };
-    match record.state {
-        State::Repeat if !holds(index, id, repeat.of).await? => let_go(index, record, repeat.of).await,
-        // Let go before, perhaps by a try that died before it could say so.
-        State::Claimed if record.epoch.0 > 0 => Ok(released(&record, repeat.of)),
-        _ => Ok(Vec::new()),
+    match &record.repeat {
+        Some(repeat) if record.state == State::Repeat && holds(index, id, repeat.of).await? => Ok(Vec::new()),
+        _ => let_go(index, record).await,
     }
 }
 
@@ -197,6 +197,16 @@ async fn demote(index: &dyn Index, by: &Image, twin: &Twin) -> Result<(), StoreE
     }
 }
 
+/// Makes a picture yield that stood, to an earlier one that it had not been compared with.
+pub async fn step_down(index: &dyn Index, stage: StageName, id: ImageId, to: &Twin) -> Result<Vec<Notice>, StoreError> {
+    let Some(original) = index.get(to.id).await? else { return Ok(Vec::new()) };
+    demote(index, &original.image, &Twin { id, ..to.clone() }).await?;
+    match index.get(id).await? {
+        Some(record) if record.state == State::Repeat => consequences(index, stage, &record).await,
+        _ => Ok(Vec::new()),
+    }
+}
+
 /// What follows from a picture having yielded: its answers, if it was answered before, the release of its repeats, and a
 /// new decision if it yielded wrongly.
 async fn consequences(index: &dyn Index, stage: StageName, record: &Record) -> Result<Vec<Notice>, StoreError> {
@@ -208,9 +218,21 @@ async fn consequences(index: &dyn Index, stage: StageName, record: &Record) -> R
         let now = Answer::repeats(&record.image, stage, repeat.clone());
         notices.push(Notice::Answer(Box::new(now.in_epoch(record.epoch))));
     }
+    notices.extend(vacated(record));
     notices.extend(release(index, record.id()).await?);
     notices.extend(reconsider(index, record.id()).await?);
     Ok(notices)
+}
+
+/// Tells the cluster stage that a picture stands no more which others were compared with.
+fn vacated(record: &Record) -> Option<Notice> {
+    record.space.clone().map(|space| look_again(record.clone(), space))
+}
+
+/// Has the cluster stage look at a picture once more that has a vector.
+pub fn look_again(record: Record, space: VectorSpace) -> Notice {
+    let image = Image { epoch: record.epoch, ..record.image };
+    Notice::Embedded(ImageEmbedded { image, label_score: record.label_score, space })
 }
 
 /// The repeat that a later `twin` is of `original`.

@@ -18,8 +18,6 @@ const LATER: usize = 8;
 pub struct Suspects<T> {
     pub earlier: Vec<T>,
     pub later: Vec<T>,
-    /// The nearest elder that was left out, if there were too many.
-    pub left_out: Option<T>,
 }
 
 /// The nearest `most` that come before `own`, and the nearest of those that come after it.
@@ -29,11 +27,10 @@ pub fn of_either_side<T>(
     order: impl Fn(&T) -> UploadSeq,
     most: usize,
 ) -> Suspects<T> {
-    let (earlier, mut later): (Vec<T>, Vec<T>) = near.partition(|n| order(n) < own);
-    let mut elders = earlier.into_iter();
-    let earlier = elders.by_ref().take(most).collect();
+    let (mut earlier, mut later): (Vec<T>, Vec<T>) = near.partition(|n| order(n) < own);
+    earlier.truncate(most);
     later.truncate(most * LATER);
-    Suspects { earlier, later, left_out: elders.next() }
+    Suspects { earlier, later }
 }
 
 impl<T> IntoIterator for Suspects<T> {
@@ -50,21 +47,21 @@ mod tests {
     use super::*;
 
     #[track_caller] // the picture under test has upload 10 and may have two elders
-    fn check(near: &[u64], earlier: &[u64], later: &[u64], left_out: Option<u64>) {
+    fn check(near: &[u64], earlier: &[u64], later: &[u64]) {
         let seqs = |of: &[u64]| of.iter().map(|n| UploadSeq(*n)).collect::<Vec<_>>();
         let got = of_either_side(UploadSeq(10), seqs(near).into_iter(), |n| *n, 2);
-        let want = Suspects { earlier: seqs(earlier), later: seqs(later), left_out: left_out.map(UploadSeq) };
+        let want = Suspects { earlier: seqs(earlier), later: seqs(later) };
         assert_eq!(got, want);
     }
 
     #[test]
     fn juniors_do_not_crowd_out_elders() {
-        check(&[11, 12, 13, 14, 15, 16, 3, 2, 1], &[3, 2], &[11, 12, 13, 14, 15, 16], Some(1));
+        check(&[11, 12, 13, 14, 15, 16, 3, 2, 1], &[3, 2], &[11, 12, 13, 14, 15, 16]);
     }
 
     #[test]
     fn of_each_side_the_nearest_come() {
-        check(&[5, 11, 9], &[5, 9], &[11], None);
-        check(&[], &[], &[], None);
+        check(&[5, 11, 9], &[5, 9], &[11]);
+        check(&[], &[], &[]);
     }
 }

@@ -122,7 +122,7 @@ async fn replay_upload(connection: &Connection, id: u64, letter: &DeadLetter) ->
             at: Millis::now(),
             ..before
         };
-        publish_all(connection, &[Outgoing::answer(&revision, &format!("replay.{id}"))]).await?;
+        publish_all(connection, &[Outgoing::answer(&revision)]).await?;
     }
     Ok(Replayed { subject: message.subject, upload: Some(upload) })
 }

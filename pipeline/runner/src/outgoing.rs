@@ -46,11 +46,12 @@ impl Outgoing {
         self
     }
 
-    /// `cause` names what it follows from, `index` tells the notices of one outcome apart.
-    pub(crate) fn notice(notice: &Notice, cause: &str, index: usize) -> Self {
-        let id = format!("{cause}.{index}");
+    /// `cause` names what it follows from. The name of the message says what it says, so that a redelivery, after which
+    /// less or more may follow from the same cause, neither repeats nor loses any of it.
+    pub(crate) fn notice(notice: &Notice, cause: &str) -> Self {
         let fact = |consumer: &str, image: &Image, body: Vec<u8>| {
             let mut headers = HeaderMap::new();
+            let id = format!("{cause}.{consumer}.{}.{}", image.upload, image.epoch);
             headers.insert(header::MSG_ID, id.as_str());
             let subject = subject_of(consumer).to_owned();
             Self { subject, headers, body: body.into(), verdict: None }.of(image.upload, image.epoch)
@@ -61,25 +62,30 @@ impl Outgoing {
             Notice::Verified(event) => fact("embed", &event.image, event.encode()),
             Notice::Embedded(event) => fact("cluster", &event.image, event.encode()),
             Notice::Clustered(event) => fact("organize", &event.image, event.encode()),
-            Notice::Answer(answer) => Self::answer(answer, &id),
+            Notice::Answer(answer) => Self::answer(answer),
             Notice::Published(event) => {
+                let id = format!("{cause}.published");
                 Self::new(format!("dih.v1.dataset.published.{}", event.version.dataset), event, &id)
             }
             Notice::Trained(event) => {
+                let id = format!("{cause}.trained");
                 Self::new(format!("dih.v1.training.completed.{}", event.version.dataset), event, &id)
             }
-            Notice::JobFailed(event) => Self::new(job_failed_subject(&event.request), event, &id),
+            Notice::JobFailed(event) => {
+                Self::new(job_failed_subject(&event.request), event, &format!("{cause}.failed"))
+            }
         }
     }
 
-    pub(crate) fn answer(answer: &Answer, id: &str) -> Self {
-        let (upload, epoch) = (answer.upload, answer.epoch);
-        if epoch == Epoch(0) {
-            let verdict = Some((upload, answer.status));
-            let message = Self::new(subject::verdict(upload), answer, id).of(upload, epoch);
-            return Self { verdict, ..message };
+    /// Whatever it follows from, an upload has one answer an epoch.
+    pub(crate) fn answer(answer: &Answer) -> Self {
+        let (upload, epoch, status) = (answer.upload, answer.epoch, answer.status);
+        let id = format!("answer.{upload}.{epoch}.{status}");
+        if epoch > Epoch(0) {
+            return Self::new(subject::revision(upload), answer, &id).of(upload, epoch);
         }
-        Self::new(subject::revision(upload), answer, &format!("{id}.{upload}.{epoch}")).of(upload, epoch)
+        let message = Self::new(subject::verdict(upload), answer, &id).of(upload, epoch);
+        Self { verdict: Some((upload, status)), ..message }
     }
 
     pub(crate) fn dead(letter: &DeadLetter) -> Self {

@@ -104,7 +104,7 @@ async fn a_second_delivery_publishes_nothing_twice() {
     let mut batch = consumer.fetch().max_messages(1).messages().await.expect("asked");
     let delivery = futures::StreamExt::next(&mut batch).await.expect("one came").expect("whole");
     let fact = dih_core::event::ImageStored { image: world::image(dih_core::UploadSeq(1), "emit a") };
-    let id = "ingest.1.0";
+    let id = "ingest.1.dedupe.1.0";
     let publish = async_nats::jetstream::message::PublishMessage::build()
         .payload(dih_proto::Wire::encode(&fact).into())
         .message_id(id);

@@ -15,8 +15,8 @@ pub struct Config {
     /// Least cosine of a picture to be compared on its pixels. Never a verdict by itself: in a shelf of groceries
     /// thousands of different photos exceed 0.90.
     pub repeat_cosine_min: f32,
-    /// Most earlier pictures to compare on their pixels, nearest first, and of later ones as well. Five candidates at 0.75 held every one of eight kinds
-    /// of repeats of 4,781 photos.
+    /// Most earlier pictures to compare on their pixels, nearest first. Five at 0.75 held every one of eight kinds of
+    /// repeats of 4,781 photos.
     pub candidates_max: usize,
     /// Least cosine to the nearest earlier picture to join its group.
     pub group_cosine_min: f32,

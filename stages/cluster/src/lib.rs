@@ -8,6 +8,7 @@
 
 mod assign;
 mod config;
+mod lists;
 
 use std::sync::Arc;
 
@@ -15,19 +16,16 @@ pub use config::Config;
 use dih_core::{
     Delivery, ImageId, Notice, Outcome, Stage, StageError, StageName,
     event::{Image, ImageClustered, ImageEmbedded, VectorSpace},
-    ports::{Index, NearVector, StoreError},
+    ports::{Index, NearVector},
     record::{Change, Record, State},
-    repeat::{FoundBy, Repeat, Settlement, Twin, settle},
+    repeat::{FoundBy, Repeat, Settlement, settle},
     verdict::Decision,
 };
 use dih_repeats::{
     Candidate, Prover,
     succession::{self, Standing},
-    suspects,
 };
-
-/// Neighbours that a picture reads which comes late among many.
-const WIDE: usize = 512;
+use lists::Lists;
 
 #[derive(Debug)]
 pub struct Cluster {
@@ -41,43 +39,30 @@ impl Cluster {
         Self { config, index, prover }
     }
 
-    async fn neighbours(&self, own: &Record, space: &VectorSpace) -> Result<Vec<NearVector>, StageError> {
-        let missing = || StoreError::NotFound { store: "index", key: format!("{} of {}", space.0, own.id()) };
-        let vector = self.index.vector(own.id(), space).await?.ok_or_else(missing)?;
-        let mut wanted = self.config.neighbours_max + 1; // itself comes along
-        loop {
-            let cosine_min = self.config.cosine_min;
-            let near = self.index.near_vectors(space, &vector, cosine_min, &State::STANDING, wanted).await?;
-            let crowded = near.len() == wanted && near.iter().any(|n| n.record.order() > own.order());
-            if !crowded || wanted >= WIDE {
-                return Ok(near.into_iter().filter(|n| n.record.id() != own.id()).collect());
-            }
-            // It comes late, among many that came after it: all of them must be seen.
-            wanted = WIDE;
-        }
+    fn lists<'a>(&'a self, space: &'a VectorSpace) -> Lists<'a> {
+        Lists { index: &*self.index, space, config: &self.config }
     }
 
-    /// Settles a picture against its proven twins. Also gives the cosine down to which it looked at elders, -1 for all.
-    async fn settle(&self, own: &Record, near: &[NearVector]) -> Result<(Settlement, f32), StageError> {
-        let alike = near.iter().filter(|n| n.cosine >= self.config.repeat_cosine_min);
-        let alike = alike.filter(|n| n.record.order() < own.order() || n.record.reach.is_none_or(|r| n.cosine > r));
-        let suspects = suspects::of_either_side(own.order(), alike, |n| n.record.order(), self.config.candidates_max);
-        let reach = suspects.left_out.and_then(|_| suspects.earlier.last()).map_or(-1.0, |n| n.cosine);
+    /// Settles a picture against those of its suspects that are proven.
+    async fn settle(
+        &self,
+        own: &Record,
+        suspects: impl Iterator<Item = &NearVector> + Send,
+    ) -> Result<Settlement, StageError> {
         let candidate =
             |n: &NearVector| Candidate { record: n.record.clone(), found_by: FoundBy::Vector { cosine: n.cosine } };
-        let twins = self.prover.twins(own, suspects.into_iter().map(candidate).collect()).await?;
-        Ok((settle(own.id(), own.order(), &twins), reach))
+        let twins = self.prover.twins(own, suspects.map(candidate).collect()).await?;
+        Ok(settle(own.id(), own.order(), &twins))
     }
 
-    /// The picture stays: it joins its group, and those that were let through before it yield. None when it was overtaken.
+    /// The picture stays: it joins its group. None when it was overtaken.
     async fn stay(
         &self,
         event: &ImageEmbedded,
+        own: &Record,
         near: &[NearVector],
-        yields: &[Twin],
-        reach: f32,
     ) -> Result<Option<Outcome>, StageError> {
-        let ImageEmbedded { mut image, label_score, .. } = event.clone();
+        let ImageEmbedded { mut image, label_score, space } = event.clone();
         let group = assign::group(&image, near, self.config.group_cosine_min);
         image.lineage.push(assign::decision(&group, self.config.group_cosine_min));
         if let Some(opinion) = assign::opinion(&image.labels, near, self.config.opinion_neighbours_min) {
@@ -86,20 +71,53 @@ impl Cluster {
         let change = Change {
             repeat: Some(None),
             cluster: Some(group.leader),
-            reach: Some(reach),
+            space: Some(space.clone()),
             image: Some(image.clone()),
             ..Change::to(State::Clustered)
         };
         if !self.index.change_from(image.id, &[State::Unique], &change).await? {
             return Ok(None);
         }
-        let clustered = ImageClustered { image: image.clone(), label_score, cluster: group.leader };
-        let outcome = Outcome::emit(Notice::Clustered(clustered));
-        let follows = match yields {
-            [] => Vec::new(),
-            _ => succession::demote_all(&*self.index, StageName::Cluster, &image, yields).await?,
+        let clustered = ImageClustered { image, label_score, cluster: group.leader };
+        let follows = match self.lists(&space).calm(own, near) {
+            true => Vec::new(),
+            false => self.look_around(own, &space, near).await?,
         };
-        Ok(Some(outcome.and_all(follows)))
+        Ok(Some(Outcome::emit(Notice::Clustered(clustered)).and_all(follows)))
+    }
+
+    /// What follows for others from a picture that stays, and for itself from what happened since it saw `seen`: those that
+    /// were let through before it yield, a repeat that it separates from its original is decided anew.
+    async fn look_around(
+        &self,
+        own: &Record,
+        space: &VectorSpace,
+        seen: &[NearVector],
+    ) -> Result<Vec<Notice>, StageError> {
+        let (index, lists) = (&*self.index, self.lists(space));
+        let near = lists.near(own).await?;
+        let compared = lists.of(own, seen);
+        let list = lists.of(own, &near);
+        let new = list.into_iter().filter(|n| !compared.iter().any(|c| c.record.id() == n.record.id()));
+        if let Settlement::Repeat { of } = self.settle(own, new).await? {
+            return Ok(succession::step_down(index, StageName::Cluster, own.id(), &of).await?);
+        }
+        let mut yields = Vec::new();
+        if let Settlement::First { yields: twins } = self.settle(own, lists.juniors(own, &near)).await? {
+            for twin in twins {
+                let junior = near.iter().find(|n| n.record.id() == twin.id);
+                if let Some(junior) = junior
+                    && lists.is_on_list_of(own.id(), &junior.record).await?
+                {
+                    yields.push(twin);
+                }
+            }
+        }
+        let mut notices = succession::demote_all(index, StageName::Cluster, &own.image, &yields).await?;
+        for repeat in lists.crowded_out(own).await? {
+            notices.extend(succession::let_go(index, repeat).await?);
+        }
+        Ok(notices)
     }
 
     /// The decision was made before, by an earlier try or by an earlier picture that arrived since.
@@ -107,29 +125,36 @@ impl Cluster {
         let ImageEmbedded { image, label_score, space } = event;
         match standing {
             Standing::Superseded => Ok(Outcome::superseded()),
-            Standing::Yielded(repeat) => self.answer_repeat(image, repeat).await,
+            Standing::Yielded(repeat) => self.answer_repeat(image, &space, repeat).await,
             Standing::Stands(record) => {
-                let near = self.neighbours(&record, &space).await?;
-                let yields = match self.settle(&record, &near).await? {
-                    (Settlement::First { yields }, _) if record.state.stands() => yields,
-                    _ => Vec::new(), // refused since, or the earlier one will make it yield
+                let follows = match record.state.stands() {
+                    true => self.look_around(&record, &space, &[]).await?,
+                    false => Vec::new(), // refused since
                 };
-                let again = succession::demote_all(&*self.index, StageName::Cluster, &image, &yields).await?;
                 let cluster = record.cluster.unwrap_or(image.id);
                 // As recorded, with the lineage of the try that decided.
                 let image = Image { epoch: image.epoch, ..record.image };
-                Ok(Outcome::emit(Notice::Clustered(ImageClustered { image, label_score, cluster })).and_all(again))
+                Ok(Outcome::emit(Notice::Clustered(ImageClustered { image, label_score, cluster })).and_all(follows))
             }
         }
     }
 
-    async fn answer_repeat(&self, mut image: Image, repeat: Repeat) -> Result<Outcome, StageError> {
+    /// Answers a repeat, and has those looked at again on whose list it was.
+    async fn answer_repeat(
+        &self,
+        mut image: Image,
+        space: &VectorSpace,
+        repeat: Repeat,
+    ) -> Result<Outcome, StageError> {
         let decision = Decision::new(StageName::Cluster, "repeat").because(format!("of upload {}", repeat.of_upload));
         image.lineage.push(match repeat.found_by {
             FoundBy::Vector { cosine } => decision.scored(cosine, self.config.repeat_cosine_min),
             FoundBy::Content | FoundBy::Fingerprint { .. } => decision,
         });
-        Ok(succession::answer_repeat(&*self.index, &image, StageName::Cluster, repeat).await?)
+        let answer = succession::answer_repeat(&*self.index, &image, StageName::Cluster, repeat).await?;
+        let Some(own) = self.index.get(image.id).await? else { return Ok(answer) };
+        let room = self.lists(space).with_room(&own).await?;
+        Ok(answer.and_all(room.into_iter().map(|record| succession::look_again(record, space.clone()))))
     }
 }
 
@@ -144,17 +169,18 @@ impl Stage for Cluster {
                 Standing::Stands(record) if record.state == State::Unique => record,
                 decided => return self.say_again(event, decided).await,
             };
-            let near = self.neighbours(&own, &event.space).await?;
-            match self.settle(&own, &near).await? {
-                (Settlement::First { yields }, reach) => {
-                    if let Some(outcome) = self.stay(&event, &near, &yields, reach).await? {
+            let lists = self.lists(&event.space);
+            let near = lists.near(&own).await?;
+            match self.settle(&own, lists.of(&own, &near).into_iter()).await? {
+                Settlement::First { .. } => {
+                    if let Some(outcome) = self.stay(&event, &own, &near).await? {
                         return Ok(outcome);
                     }
                 }
-                (Settlement::Repeat { of }, _) => {
+                Settlement::Repeat { of } => {
                     let id = event.image.id;
                     if let Some(repeat) = succession::yield_to(&*self.index, id, State::Unique, &of).await? {
-                        return self.answer_repeat(event.image, repeat).await;
+                        return self.answer_repeat(event.image, &event.space, repeat).await;
                     }
                 }
             }

@@ -37,7 +37,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { distance_max: 10, candidates_max: 8 }
+        Self { distance_max: 10, candidates_max: 32 }
     }
 }
 
@@ -45,7 +45,7 @@ impl Config {
     pub fn check(&self, faults: &mut Faults) {
         let sane = self.distance_max <= 24;
         faults.require(sane, "dedupe.distance_max", "is above 24, where fingerprints are random", "try `10`");
-        faults.require(self.candidates_max > 0, "dedupe.candidates_max", "is 0: no repeat can be found", "try `8`");
+        faults.require(self.candidates_max > 0, "dedupe.candidates_max", "is 0: no repeat can be found", "try `32`");
     }
 }
 

@@ -195,8 +195,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
             index.commit().await.map_err(|e| Failure::around(&e))?;
         }
         pass(S::CONSUMER, Place::BeforePublish);
-        let notices = outcome.notices.iter().enumerate();
-        let messages: Vec<_> = notices.map(|(index, notice)| Outgoing::notice(notice, cause, index)).collect();
+        let messages: Vec<_> = outcome.notices.iter().map(|notice| Outgoing::notice(notice, cause)).collect();
         publish_all(&self.connection, &messages).await.map_err(|e| Failure::around(&e))
     }
 
@@ -282,7 +281,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
             _ => None,
         });
         let mut messages = vec![Outgoing::dead(&letter(arrival, death, upload))];
-        messages.extend(obituary.map(|notice| Outgoing::notice(&notice, &cause, 0)));
+        messages.extend(obituary.map(|notice| Outgoing::notice(&notice, &cause)));
         publish_all(&self.connection, &messages).await.map_err(|e| Failure::around(&e))?;
         metrics::counter!(names::STAGE_DEAD, "consumer" => S::CONSUMER).increment(1);
         tracing::warn!(reason = death.reason, error = death.chain.join(": "), "a message went to the dead letters");

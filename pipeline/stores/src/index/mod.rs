@@ -29,12 +29,12 @@ fn not_found(id: ImageId) -> StoreError {
 }
 
 fn apply(record: &mut Record, change: &Change) {
-    let Change { state, epoch, repeat, label_score, reach, cluster, reason, prior, image } = change.clone();
+    let Change { state, epoch, repeat, label_score, space, cluster, reason, prior, image } = change.clone();
     record.state = state.unwrap_or(record.state);
     record.epoch = epoch.unwrap_or(record.epoch);
     record.repeat = repeat.unwrap_or(record.repeat.take());
     record.label_score = label_score.or(record.label_score);
-    record.reach = reach.or(record.reach);
+    record.space = space.or(record.space.take());
     record.cluster = cluster.or(record.cluster);
     record.reason = reason.or(record.reason.take());
     record.prior = prior.or(record.prior);
