@@ -11,7 +11,7 @@ use dih_core::{
     Delivery, Notice, Outcome, Stage, StageError, StageName,
     config::Faults,
     event::{Image, ImageStored, ImageUnique},
-    ports::Index,
+    ports::{Index, NearFingerprint},
     record::{Change, Record, State},
     repeat::{FoundBy, Repeat, Settlement, Twin, settle},
     verdict::{Answer, Decision},
@@ -23,6 +23,10 @@ use dih_repeats::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+/// Bits by which the distance of two pictures may depend on which of the two is turned: every orientation is taken at a
+/// median of its own.
+const TURNED: u32 = 2;
 
 /// Settings of the dedupe stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -134,11 +138,12 @@ impl Dedupe {
 
     async fn candidates(&self, own: &Record) -> Result<Vec<Candidate>, StageError> {
         let queries = &own.image.fingerprints.orientations;
-        let most = self.config.candidates_max;
+        let Config { distance_max, candidates_max: most } = self.config;
         let wanted = most * suspects::SEARCHED + 1; // itself comes along
-        let near = self.index.near_fingerprints(queries, self.config.distance_max, &State::STANDING, wanted).await?;
-        let others = near.into_iter().filter(|n| n.record.id() != own.id());
-        let candidate = |n: dih_core::ports::NearFingerprint| Candidate {
+        let near = self.index.near_fingerprints(queries, distance_max + TURNED, &State::STANDING, wanted).await?;
+        let others = near.into_iter().filter(|n| n.record.id() != own.id()).map(|n| as_the_later_sees_it(own, n));
+        let others = others.filter(|n| n.distance <= distance_max);
+        let candidate = |n: NearFingerprint| Candidate {
             record: n.record,
             found_by: FoundBy::Fingerprint { distance: n.distance, orientation: n.query as u8 },
         };
@@ -178,6 +183,20 @@ impl Stage for Dedupe {
 
     async fn fallen(&self, delivery: Delivery<ImageStored>) -> Result<Outcome, StageError> {
         succession::fall(&*self.index, &delivery.input.image).await
+    }
+}
+
+/// The later of two is turned onto the earlier, whichever is under decision: so both find each other, or neither does.
+fn as_the_later_sees_it(own: &Record, near: NearFingerprint) -> NearFingerprint {
+    if near.record.order() < own.order() {
+        return near;
+    }
+    let onto = own.image.fingerprints.upright();
+    let turned = near.record.image.fingerprints.orientations.iter().enumerate();
+    let nearest = turned.map(|(query, fingerprint)| (fingerprint.distance(onto), query)).min();
+    match nearest {
+        Some((distance, query)) => NearFingerprint { distance, query, ..near },
+        None => near,
     }
 }
 

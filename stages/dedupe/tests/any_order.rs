@@ -7,6 +7,7 @@ use std::sync::Arc;
 use dih_core::{
     ImageId, UploadSeq,
     event::Image,
+    image::{Fingerprint, Fingerprints},
     ports::Blobs,
     record::{Change, State},
     sample,
@@ -95,5 +96,24 @@ async fn of_equal_bytes_the_first_upload_gives_the_order_whichever_is_processed_
             assert_eq!(stream.state(first).await, State::Unique, "{:?}", order.iter().map(|i| i.upload));
             assert_eq!(stream.state(copy).await, State::Repeat);
         }
+    }
+}
+
+#[tokio::test]
+async fn two_whose_distance_depends_on_which_is_turned_find_each_other_from_either_side() {
+    let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
+    let mut images = photos(&*blobs, 1, &[92, 60]).await;
+    // The later one, turned, is 10 bits from the earlier; the earlier one, turned, is 12 bits from the later.
+    let (earlier, later) = (0x0f0f_0f0f_0f0f_0f0f_u64, 0xffff_ffff_0000_0000_u64);
+    let far = 0x5555_5555_5555_5555;
+    for (image, upright, turned) in [(0, earlier, later ^ 0xfff), (1, later, earlier ^ 0x3ff)] {
+        let mut orientations = [Fingerprint(far); 8];
+        (orientations[0], orientations[2]) = (Fingerprint(upright), Fingerprint(turned));
+        images[image].fingerprints = Fingerprints { orientations };
+    }
+    for order in orders(&images) {
+        let mut stream = Stream::new(blobs.clone());
+        stream.settle(order).await;
+        stream.check(&images, 1, &[]).await;
     }
 }
