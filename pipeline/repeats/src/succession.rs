@@ -93,13 +93,13 @@ pub async fn let_go(index: &dyn Index, repeat: Record) -> Result<Vec<Notice>, St
 }
 
 /// `record` is as after the release: in its new epoch, still naming whom it repeated.
-fn released(record: &Record, fallen: ImageId) -> Vec<Notice> {
+fn released(record: &Record, of: ImageId) -> Vec<Notice> {
     let mut image = Image { epoch: record.epoch, ..record.image.clone() };
     let ended = record.repeat.clone().map(|repeat| {
         let answer = Answer::repeats(&record.image, StageName::Dedupe, repeat);
         Notice::Answer(Box::new(answer.in_epoch(record.epoch.previous())))
     });
-    image.lineage.push(Decision::new(StageName::Dedupe, "released").because(format!("{fallen} no longer comes first")));
+    image.lineage.push(Decision::new(StageName::Dedupe, "released").because(format!("{of} is no more its original")));
     ended.into_iter().chain([Notice::Stored(ImageStored { image })]).collect()
 }
 
