@@ -32,11 +32,13 @@ fn allowed(name: &str) -> &'static [&'static str] {
         "dih-core" => &[],
         "dih-proto" | "dih-imaging" | "dih-inference" | "dih-stores" => &["dih-core"],
         "dih-learning" => &["dih-core"],
-        "dih-repeats" => &["dih-core", "dih-imaging"],
+        "dih-previews" => &["dih-core", "dih-imaging"],
+        "dih-repeats" => &["dih-core", "dih-imaging", "dih-previews"],
         "dih-runner" => &["dih-core", "dih-proto"],
-        "dih-ingest" | "dih-organize" => &["dih-core", "dih-imaging", "dih-learning", "dih-repeats"],
+        "dih-ingest" => &["dih-core", "dih-imaging", "dih-previews"],
+        "dih-organize" => &["dih-core", "dih-imaging", "dih-learning", "dih-repeats"],
         "dih-dedupe" | "dih-verify" | "dih-embed" | "dih-cluster" => &["dih-core", "dih-repeats"],
-        "dih-train" => &["dih-core", "dih-imaging", "dih-inference", "dih-learning", "dih-proto"],
+        "dih-train" => &["dih-core", "dih-imaging", "dih-previews", "dih-inference", "dih-learning", "dih-proto"],
         _ => &[],
     }
 }
@@ -55,11 +57,12 @@ fn crates_of_ours_know_only_whom_they_may() -> Result<()> {
 
 #[test]
 fn a_client_library_stays_in_the_crate_that_adapts_it() -> Result<()> {
-    let homes: [(&str, &[&str]); 8] = [
+    let homes: [(&str, &[&str]); 9] = [
         ("prost", &["dih-proto"]),
         ("async-nats", &["dih-runner", "dih-stores"]),
         ("qdrant-edge", &["dih-stores"]),
         ("qdrant-client", &["dih-stores"]),
+        ("fjall", &["dih-stores"]),
         ("object_store", &["dih-stores"]),
         ("minio", &["dih-stores"]),
         ("ort", &["dih-inference"]),

@@ -171,7 +171,7 @@ pub struct Sight {
     pub probabilities: Option<Vec<f32>>,
 }
 
-/// A pre-trained model that looks at previews.
+/// A pre-trained model that looks at images, by their previews.
 #[async_trait]
 pub trait Vision: Send + Sync + fmt::Debug {
     /// Name for lineage: `efficientnet-lite0`.
@@ -180,8 +180,8 @@ pub trait Vision: Send + Sync + fmt::Debug {
     fn space(&self) -> &VectorSpace;
     /// Names of its classes in the order of its probabilities; empty when it has no classifier.
     fn classes(&self) -> &[String];
-    /// Looks at one preview (a JPEG from [`BlobKey::preview`]).
-    async fn look(&self, preview: Bytes) -> Result<Sight, StageError>;
+    /// Looks at the preview of an image that is stored.
+    async fn look(&self, image: ImageId) -> Result<Sight, StageError>;
 }
 
 /// A value of the small state and the revision to compare with.

@@ -76,19 +76,20 @@ impl Crew {
     }
 
     fn enlist(&mut self, spec: &ConsumerSpec, p: &Parts, to: &Connection, config: &Config) -> anyhow::Result<()> {
-        let (index, blobs, bench) = (&p.index, &p.blobs, &p.bench);
+        let (index, blobs, previews, bench) = (&p.index, &p.blobs, &p.previews, &p.bench);
         let vision = || p.vision.clone().context("the model was not loaded");
         match spec.name {
             Ingest::CONSUMER => {
-                self.run(Ingest::new(config.ingest.clone(), blobs.clone(), bench.clone()), p, to, config)
+                let stage = Ingest::new(config.ingest.clone(), blobs.clone(), previews.clone(), bench.clone());
+                self.run(stage, p, to, config);
             }
             Dedupe::CONSUMER => {
                 self.run(Dedupe::new(config.dedupe.clone(), index.clone(), p.prover.clone()), p, to, config);
             }
             Verify::CONSUMER => {
-                self.run(Verify::new(config.verify.clone(), index.clone(), blobs.clone(), vision()?), p, to, config);
+                self.run(Verify::new(config.verify.clone(), index.clone(), vision()?), p, to, config);
             }
-            Embed::CONSUMER => self.run(Embed::new(index.clone(), blobs.clone(), vision()?), p, to, config),
+            Embed::CONSUMER => self.run(Embed::new(index.clone(), vision()?), p, to, config),
             Cluster::CONSUMER => {
                 self.run(Cluster::new(config.cluster.clone(), index.clone(), p.prover.clone()), p, to, config);
             }
@@ -105,7 +106,8 @@ impl Crew {
             }
             Train::CONSUMER => {
                 let predict = OnnxPredict::new(p.manifest.clone(), p.space.clone(), config.inference.clone());
-                let stage = Train::new(config.train.clone(), blobs.clone(), Arc::new(predict), bench.clone());
+                let (blobs, previews, predict) = (blobs.clone(), previews.clone(), Arc::new(predict));
+                let stage = Train::new(config.train.clone(), blobs, previews, predict, bench.clone());
                 self.run(stage, p, to, config);
             }
             other => anyhow::bail!("no stage feeds on the consumer {other}"),

@@ -12,6 +12,7 @@ use dih_core::{
     work::Bench,
 };
 use dih_inference::{Engine, Manifest};
+use dih_previews::Previews;
 use dih_repeats::Prover;
 use dih_stores::{blob::ObjectBlobs, index::edge::EdgeIndex};
 use tokio::task::spawn_blocking;
@@ -36,6 +37,7 @@ pub struct Parts {
     pub blobs: Arc<dyn Blobs>,
     pub state: Arc<dyn SmallState>,
     pub bench: Bench,
+    pub previews: Arc<Previews>,
     pub prover: Arc<Prover>,
     pub space: VectorSpace,
     pub manifest: Manifest,
@@ -52,21 +54,27 @@ impl Parts {
         let manifest = model::manifest(home.root(), &config.model)?;
         let (space, dimensions) = model::space(&manifest)?;
         let blobs = blobs(&home, &config.stores)?;
+        let previews = Arc::new(Previews::new(blobs.clone(), bench.clone(), config.stores.previews_cached));
         // Before the index, which is made for the vectors of this model.
         let sees = stages.iter().any(|stage| SEEING.contains(stage));
         let vision = match sees {
-            true => Some(vision(app, &manifest, &space, &bench).await?),
+            true => Some(vision(app, &manifest, &space, &previews, &bench).await?),
             false => None,
         };
         let spaces = vec![(space.clone(), dimensions)];
         let place = config.stores.index.clone().unwrap_or_else(|| home.index());
-        let index = spawn_blocking(move || EdgeIndex::open(place, &spaces)).await?;
+        let synced = config.stores.synced;
+        let index = spawn_blocking(move || match synced {
+            true => EdgeIndex::open_synced(place, &spaces),
+            false => EdgeIndex::open(place, &spaces),
+        });
+        let index = index.await?;
         let index: Arc<dyn Index> =
             Arc::new(index.or_problem("could not open the index", "see `stores.index` in `dih config print`")?);
         let confirm = config.repeats.confirm.clone();
-        let prover = Arc::new(Prover::new(blobs.clone(), bench.clone(), confirm, config.repeats.cached));
+        let prover = Arc::new(Prover::new(previews.clone(), bench.clone(), confirm, config.repeats.cached));
         let state = bus.state().await?;
-        Ok(Self { index, blobs, state, bench, prover, space, manifest, vision, _owner: owner })
+        Ok(Self { index, blobs, state, bench, previews, prover, space, manifest, vision, _owner: owner })
     }
 }
 
@@ -85,11 +93,12 @@ async fn vision(
     app: &App<'_>,
     manifest: &Manifest,
     space: &VectorSpace,
+    previews: &Arc<Previews>,
     bench: &Bench,
 ) -> anyhow::Result<Arc<dyn Vision>> {
     let classes = manifest.labels().or_problem("the classes of the model cannot be read", MAKE_SETUP)?;
     let (manifest, config) = (manifest.clone(), app.config.inference.clone());
     let engine = spawn_blocking(move || Engine::load(manifest, &config)).await?;
     let engine = Arc::new(engine.or_problem("the model cannot be run", MAKE_SETUP)?);
-    Ok(Arc::new(Eye::new(engine, space.clone(), classes, bench.clone())))
+    Ok(Arc::new(Eye::new(engine, space.clone(), classes, previews.clone(), bench.clone())))
 }

@@ -1,20 +1,19 @@
-//! The pre-trained model as the stages see it: a preview in, what the model saw out.
+//! The pre-trained model as the stages see it: an image in, what the model saw out.
 //!
-//! Takes    a preview's bytes. Gives its vector and class probabilities.
+//! Takes    an image's id. Gives its vector and class probabilities.
 //! Keeps    nothing; decoding and resizing go to the bench, batches and threads are the engine's.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use dih_core::{
-    Class, StageError,
+    Class, ImageId, StageError,
     event::VectorSpace,
     ports::{Sight, Vision},
     work::Bench,
 };
-use dih_imaging::Preview;
 use dih_inference::{Engine, Tensor};
+use dih_previews::Previews;
 
 /// [`Vision`] by an [`Engine`].
 #[derive(Debug)]
@@ -22,23 +21,25 @@ pub struct Eye {
     engine: Arc<Engine>,
     space: VectorSpace,
     classes: Vec<String>,
+    previews: Arc<Previews>,
     bench: Bench,
 }
 
 impl Eye {
-    pub fn new(engine: Arc<Engine>, space: VectorSpace, classes: Vec<String>, bench: Bench) -> Self {
-        Self { engine, space, classes, bench }
+    pub fn new(
+        engine: Arc<Engine>,
+        space: VectorSpace,
+        classes: Vec<String>,
+        previews: Arc<Previews>,
+        bench: Bench,
+    ) -> Self {
+        Self { engine, space, classes, previews, bench }
     }
 
-    async fn prepare(&self, preview: Bytes) -> Result<Tensor, StageError> {
-        let engine = self.engine.clone();
-        let prepared = self.bench.run(move || {
-            let preview = Preview::from_jpeg(&preview).map_err(|refusal| {
-                StageError::new(Class::BadInput, format!("the stored preview is unreadable: {refusal}"))
-            })?;
-            Ok::<_, StageError>(engine.manifest().prepare(&preview.rgb, preview.width, preview.height)?)
-        });
-        prepared.await?
+    async fn prepare(&self, image: ImageId) -> Result<Tensor, StageError> {
+        let (engine, preview) = (self.engine.clone(), self.previews.get(image).await?);
+        let prepare = move || engine.manifest().prepare(&preview.rgb, preview.width, preview.height);
+        Ok(self.bench.run(prepare).await??)
     }
 }
 
@@ -56,8 +57,8 @@ impl Vision for Eye {
         &self.classes
     }
 
-    async fn look(&self, preview: Bytes) -> Result<Sight, StageError> {
-        let tensor = self.prepare(preview).await?;
+    async fn look(&self, image: ImageId) -> Result<Sight, StageError> {
+        let tensor = self.prepare(image).await?;
         let output = self.engine.infer(tensor).await?;
         let missing = || StageError::new(Class::Halt, format!("the model `{}` gives no embedding", self.model()));
         let embedding = output.embedding.ok_or_else(missing)?;

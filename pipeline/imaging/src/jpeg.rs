@@ -36,24 +36,13 @@ pub(crate) struct Structure<'a> {
 }
 
 impl<'a> Structure<'a> {
-    /// Walks from marker to marker. Every step moves forward, so it ends on any input.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Refusal> {
         let mut frame = None;
         let (mut exif, mut scans, mut complete) = (None, 0, false);
-        let mut rest = &bytes[2..];
-        while let Some((marker, after)) = next_marker(rest) {
-            rest = after;
+        for segment in Segments::of(bytes) {
+            let Segment { marker, body, .. } = segment?;
             match marker {
-                0xd9 => {
-                    complete = true;
-                    break;
-                }
-                0x01 | 0xd0..=0xd8 => continue, // stand alone, without a length
-                _ => {}
-            }
-            let body = segment(rest, marker)?;
-            rest = &rest[2 + body.len()..];
-            match marker {
+                0xd9 => complete = true,
                 0xc0..=0xc2 if frame.is_none() => frame = Some(frame_header(marker, body)?),
                 0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf => {
                     let kind = if marker >= 0xc9 { "arithmetic-coded" } else { "lossless or hierarchical" };
@@ -116,6 +105,42 @@ impl<'a> Structure<'a> {
     }
 }
 
+/// The file without what is not needed for its pixels: EXIF, places, comments, thumbnails, colour profiles, and whatever
+/// follows its end. None where that does not make it a picture for publication: it must be turned, is larger than
+/// `side_max`, or is not stored in three components.
+pub(crate) fn without_metadata(bytes: &[u8], limits: &Limits, side_max: u32) -> Result<Option<Vec<u8>>, Refusal> {
+    let structure = Structure::read(bytes)?;
+    structure.check(limits, 0)?;
+    let Size { width, height } = structure.size;
+    let turned = structure.orientation() != Orientation::NoTransforms;
+    if turned || width.max(height) > side_max || structure.components.len() != 3 {
+        return Ok(None);
+    }
+    let mut bare = Vec::with_capacity(bytes.len());
+    bare.extend(b"\xff\xd8");
+    for segment in Segments::of(bytes) {
+        let Segment { marker, body, scan } = segment?;
+        match marker {
+            // What follows of the body of APP0 is a thumbnail.
+            0xe0 if body.starts_with(b"JFIF\0") && body.len() >= 12 => put(&mut bare, marker, &[&body[..12], &[0, 0]]),
+            0xee if body.starts_with(b"Adobe") => put(&mut bare, marker, &[body]),
+            0xc0..=0xcf | 0xda..=0xdd => put(&mut bare, marker, &[body]),
+            _ => {}
+        }
+        bare.extend(scan);
+    }
+    bare.extend(b"\xff\xd9");
+    Ok(Some(bare))
+}
+
+/// Writes one segment.
+fn put(file: &mut Vec<u8>, marker: u8, body: &[&[u8]]) {
+    let length = 2 + body.iter().map(|part| part.len()).sum::<usize>();
+    file.extend([0xff, marker]);
+    file.extend(u16::try_from(length).expect("is not longer than it was read").to_be_bytes());
+    file.extend(body.concat());
+}
+
 /// Decodes at the smallest sufficient scale to at least `wanted`, as stored (not yet upright).
 pub(crate) fn decode(
     bytes: &[u8],
@@ -171,15 +196,64 @@ fn whole(rgb: Vec<u8>, size: Size) -> Result<Raster, Refusal> {
     Ok(Raster { width: size.width, height: size.height, rgb })
 }
 
-/// The next marker and what follows it. Skips entropy-coded data, stuffed zeros, restarts within a scan and fill bytes.
-fn next_marker(bytes: &[u8]) -> Option<(u8, &[u8])> {
+/// A marker with what belongs to it.
+struct Segment<'a> {
+    marker: u8,
+    /// Without its length; empty behind a marker that stands alone.
+    body: &'a [u8],
+    /// Entropy-coded data up to the next marker, restarts included.
+    scan: &'a [u8],
+}
+
+/// The segments of a file, up to and with its end. Every step moves forward, so it ends on any input.
+struct Segments<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Segments<'a> {
+    /// `bytes` begin with the start-of-image marker.
+    fn of(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes.get(2..).unwrap_or_default() }
+    }
+
+    fn read(&mut self, marker: u8) -> Result<Segment<'a>, Refusal> {
+        let alone = matches!(marker, 0x01 | 0xd0..=0xd9);
+        let body = if alone { &[] } else { segment(self.rest, marker)? };
+        self.rest = if alone { self.rest } else { &self.rest[2 + body.len()..] };
+        let scan = match marker {
+            0xda => &self.rest[..marker_at(self.rest).map_or(self.rest.len(), |at| at - 1)],
+            _ => &[],
+        };
+        self.rest = &self.rest[scan.len()..];
+        Ok(Segment { marker, body, scan })
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Result<Segment<'a>, Refusal>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let at = marker_at(self.rest)?;
+        let marker = self.rest[at];
+        self.rest = &self.rest[at + 1..];
+        let segment = self.read(marker);
+        if marker == 0xd9 || segment.is_err() {
+            self.rest = &[];
+        }
+        Some(segment)
+    }
+}
+
+/// Where the code of the next marker stands, behind its last 0xff. Skips entropy-coded data, stuffed zeros, restarts within
+/// a scan and fill bytes.
+fn marker_at(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
         at += memchr::memchr(0xff, bytes.get(at..)?)? + 1;
         match bytes.get(at)? {
             0x00 | 0xd0..=0xd7 => at += 1,
             0xff => {}
-            marker => return Some((*marker, &bytes[at + 1..])),
+            _ => return Some(at),
         }
     }
 }

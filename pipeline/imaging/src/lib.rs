@@ -22,5 +22,5 @@ pub use limits::{Limits, Refusal, RefusalReason};
 pub use measure::measures_of;
 pub use preview::{LONGEST_MAX, Preview, SHORTEST_MAX};
 pub use raster::Plane;
-pub use read::{Decoded, picture_jpeg, read};
+pub use read::{Decoded, picture_jpeg, preview_of, read};
 pub use sniff::sniff;

@@ -48,13 +48,28 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<Decoded, Refusal> {
     })
 }
 
+/// The preview alone, the same as in [`Decoded`].
+pub fn preview_of(bytes: &[u8], limits: &Limits) -> Result<Preview, Refusal> {
+    guarded(|| {
+        let opened = open(bytes, limits, Preview::size_for)?;
+        Ok(opened.raster.shrink(Preview::size_for(opened.stored)).upright(opened.orientation).into())
+    })
+}
+
 /// The picture as it is published: upright, RGB, no metadata, its longest side at most `side_max`, never enlarged.
 ///
-/// `quality` is JPEG's, 1 to 100.
+/// A JPEG that is all this but for its metadata keeps its pixels as they are; else it is encoded anew with `quality`,
+/// JPEG's, 1 to 100.
 pub fn picture_jpeg(bytes: &[u8], limits: &Limits, side_max: u32, quality: u8) -> Result<Vec<u8>, Refusal> {
     let side_max = side_max.clamp(1, u16::MAX.into());
     let target = |size: Size| scaled(size, f64::from(side_max) / f64::from(size.width.max(size.height).max(1)));
     guarded(|| {
+        limits.check_bytes(bytes)?;
+        if let Format::Jpeg = sniff(bytes)?
+            && let Some(bare) = jpeg::without_metadata(bytes, limits, side_max)?
+        {
+            return Ok(bare);
+        }
         let opened = open(bytes, limits, target)?;
         let picture = opened.raster.shrink(target(opened.stored)).upright(opened.orientation);
         Ok(encode_jpeg(picture.width, picture.height, &picture.rgb, quality))

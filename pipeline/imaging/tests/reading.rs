@@ -134,6 +134,22 @@ fn the_published_picture_is_upright_small_and_without_metadata() {
 }
 
 #[test]
+fn a_jpeg_that_needs_no_change_keeps_its_pixels_and_nothing_else() {
+    let plain = sample::jpeg(4, 300, 200, 90);
+    let mut file = with_exif(&plain, 1);
+    file.splice(2..2, *b"\xff\xfe\0\x0aA COMMENT".first_chunk::<12>().unwrap());
+    file.extend(b"BEHIND THE END");
+    for side in [300, 299] {
+        let picture = picture_jpeg(&file, &Limits::default(), side, 85).unwrap();
+        for word in [&b"Exif"[..], b"OWNER", b"A COMM", b"BEHIND"] {
+            assert!(!picture.windows(word.len()).any(|w| w == word), "side {side}");
+        }
+        let same = decoded(&picture).preview == decoded(&plain).preview;
+        assert_eq!(same, side == 300, "only what is larger than the side is encoded anew");
+    }
+}
+
+#[test]
 fn a_picture_is_never_enlarged() {
     let picture = picture_jpeg(&sample::jpeg(4, 90, 60, 90), &Limits::default(), 512, 85).unwrap();
     assert_eq!(decoded(&picture).size, Size { width: 90, height: 60 });

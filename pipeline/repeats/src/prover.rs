@@ -2,7 +2,7 @@
 //!
 //! Takes    a picture and its candidates. Gives those that are proven, with the evidence.
 //! Keeps    the features of recently seen pictures in memory (bounded number), nothing else.
-//! Weak at  a candidate whose preview has been removed counts as unproven.
+//! Weak at  a candidate whose original has been removed counts as unproven.
 
 use std::{
     num::NonZeroUsize,
@@ -10,8 +10,7 @@ use std::{
 };
 
 use dih_core::{
-    BlobKey, Class, ImageId, StageError,
-    ports::{Blobs, StoreError},
+    Class, ImageId, StageError,
     record::Record,
     repeat::{Evidence, FoundBy, Twin},
     work::Bench,
@@ -20,6 +19,7 @@ use dih_imaging::{
     Preview,
     confirm::{Features, Pixels, Policy, confirm, features},
 };
+use dih_previews::Previews;
 use lru::LruCache;
 
 /// A picture that may show the same shot, and why it is suspected.
@@ -29,10 +29,10 @@ pub struct Candidate {
     pub found_by: FoundBy,
 }
 
-/// Compares previews; each is decoded and described once while it stays in the cache.
+/// Compares previews; each is described once while it stays in the cache.
 #[derive(Debug)]
 pub struct Prover {
-    blobs: Arc<dyn Blobs>,
+    previews: Arc<Previews>,
     bench: Bench,
     policy: Policy,
     cache: Mutex<LruCache<ImageId, Arc<Features>>>,
@@ -40,8 +40,8 @@ pub struct Prover {
 
 impl Prover {
     /// `cached`: pictures whose features stay in memory, a few tens of kB each.
-    pub fn new(blobs: Arc<dyn Blobs>, bench: Bench, policy: Policy, cached: NonZeroUsize) -> Self {
-        Self { blobs, bench, policy, cache: Mutex::new(LruCache::new(cached)) }
+    pub fn new(previews: Arc<Previews>, bench: Bench, policy: Policy, cached: NonZeroUsize) -> Self {
+        Self { previews, bench, policy, cache: Mutex::new(LruCache::new(cached)) }
     }
 
     /// The candidates that are proven to show the same shot as `own`.
@@ -50,13 +50,10 @@ impl Prover {
         if candidates.is_empty() {
             return Ok(twins);
         }
-        let (order, own) = (own.order(), self.features(own.id()).await?);
+        let gone = || StageError::new(Class::BadInput, format!("the original of {} is gone", own.id()));
+        let (order, own) = (own.order(), self.features(own.id()).await?.ok_or_else(gone)?);
         for Candidate { record, found_by } in candidates {
-            let other = match self.features(record.id()).await {
-                Ok(features) => features,
-                Err(error) if is_gone(&error) => continue,
-                Err(error) => return Err(error),
-            };
+            let Some(other) = self.features(record.id()).await? else { continue };
             let own_is_later = order > record.order();
             if let Some(evidence) = self.prove(own.clone(), other, own_is_later).await? {
                 let (id, order, stands) = (record.id(), record.order(), record.state.stands());
@@ -78,16 +75,17 @@ impl Prover {
         self.bench.run(move || confirm(&repeat, &original, &policy)).await
     }
 
-    async fn features(&self, id: ImageId) -> Result<Arc<Features>, StageError> {
+    /// None when the original has been removed.
+    async fn features(&self, id: ImageId) -> Result<Option<Arc<Features>>, StageError> {
         if let Some(known) = self.lock().get(&id) {
-            return Ok(known.clone());
+            return Ok(Some(known.clone()));
         }
-        let jpeg = self.blobs.get(&BlobKey::preview(id)).await?;
-        let described = self.bench.run(move || describe(&jpeg)).await?;
+        let Some(preview) = self.previews.find(id).await? else { return Ok(None) };
+        let described = self.bench.run(move || describe(&preview)).await?;
         let unreadable = || StageError::new(Class::BadInput, format!("the stored preview of {id} is no picture"));
         let described = Arc::new(described.ok_or_else(unreadable)?);
         self.lock().put(id, described.clone());
-        Ok(described)
+        Ok(Some(described))
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<ImageId, Arc<Features>>> {
@@ -95,11 +93,6 @@ impl Prover {
     }
 }
 
-fn describe(jpeg: &[u8]) -> Option<Features> {
-    let preview = Preview::from_jpeg(jpeg).ok()?;
+fn describe(preview: &Preview) -> Option<Features> {
     Pixels::new(preview.width, preview.height, &preview.rgb).map(features)
-}
-
-fn is_gone(error: &StageError) -> bool {
-    matches!(error.as_error().downcast_ref::<StoreError>(), Some(StoreError::NotFound { .. }))
 }

@@ -9,7 +9,10 @@
 
 use std::time::Duration;
 
-use dih_core::topology::{CONSUMERS, STREAMS};
+use dih_core::{
+    StageName,
+    topology::{CONSUMERS, STREAMS},
+};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -22,17 +25,22 @@ use crate::{
 /// Between two looks while something is still in work.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// Whether nothing is on its way.
-pub async fn is_idle(connection: &Connection) -> Result<bool, BusError> {
-    let Some(first) = look(connection).await? else { return Ok(false) };
-    Ok(look(connection).await? == Some(first))
+/// Whether nothing is on its way to these stages.
+pub async fn is_idle(connection: &Connection, stages: &[StageName]) -> Result<bool, BusError> {
+    let Some(first) = look(connection, stages).await? else { return Ok(false) };
+    Ok(look(connection, stages).await? == Some(first))
 }
 
-/// Ends when nothing is on its way (true), or at `shutdown` (false). Rides out a broker that is away for a moment.
-pub async fn wait_until_idle(connection: &Connection, shutdown: CancellationToken) -> Result<bool, BusError> {
+/// Ends when nothing is on its way to these stages (true), or at `shutdown` (false). Rides out a broker that is away for a
+/// moment.
+pub async fn wait_until_idle(
+    connection: &Connection,
+    stages: &[StageName],
+    shutdown: CancellationToken,
+) -> Result<bool, BusError> {
     let mut failures = 0;
     loop {
-        match is_idle(connection).await {
+        match is_idle(connection, stages).await {
             Ok(true) => return Ok(true),
             Ok(false) => failures = 0,
             Err(error @ BusError::Unavailable { .. }) if failures < 20 => {
@@ -48,9 +56,9 @@ pub async fn wait_until_idle(connection: &Connection, shutdown: CancellationToke
     }
 }
 
-/// The last sequence of every stream, or None when some consumer has something to do.
-async fn look(connection: &Connection) -> Result<Option<Vec<u64>>, BusError> {
-    for spec in CONSUMERS {
+/// The last sequence of every stream, or None when some consumer of these stages has something to do.
+async fn look(connection: &Connection, stages: &[StageName]) -> Result<Option<Vec<u64>>, BusError> {
+    for spec in CONSUMERS.iter().filter(|spec| stages.contains(&spec.stage)) {
         let action = || format!("look at the consumer {}", spec.name);
         let stream = connection.jetstream().get_stream_no_info(spec.stream).await;
         let stream = stream.map_err(|e| BusError::unavailable(action(), e))?;

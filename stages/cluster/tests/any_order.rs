@@ -11,6 +11,7 @@ use std::{
 use dih_cluster::{Cluster, Config};
 use dih_core::{
     BlobKey, Delivery, ImageId, Notice, Stage, UploadSeq,
+    config::ByteSize,
     event::{Image, ImageEmbedded, VectorSpace},
     ports::{Blobs, Index},
     record::{Change, Record, State},
@@ -18,6 +19,7 @@ use dih_core::{
     work::Bench,
 };
 use dih_imaging::{Limits, confirm::Policy, read, sample::jpeg};
+use dih_previews::Previews;
 use dih_repeats::Prover;
 use dih_stores::{blob::ObjectBlobs, index::MemoryIndex};
 
@@ -166,7 +168,9 @@ async fn check(seed: u64, candidates_max: usize) {
     let config = Config { candidates_max, neighbours_max: shots.len(), ..Config::default() };
     let want = greedy(&shots, &config);
     let cached = NonZeroUsize::new(32).expect("not zero");
-    let prover = Arc::new(Prover::new(blobs, Bench::new(Some(2)), Policy::default(), cached));
+    let bench = Bench::new(Some(2));
+    let previews = Arc::new(Previews::new(blobs, bench.clone(), ByteSize::mib(8)));
+    let prover = Arc::new(Prover::new(previews, bench, Policy::default(), cached));
     for round in 0..6 {
         let index: Arc<dyn Index> = Arc::new(MemoryIndex::with_spaces(&[(space(), DIMENSIONS)]));
         let stage = Cluster::new(config.clone(), index.clone(), prover.clone());

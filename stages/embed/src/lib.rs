@@ -8,9 +8,9 @@
 use std::sync::Arc;
 
 use dih_core::{
-    BlobKey, Delivery, Notice, Outcome, Stage, StageError, StageName,
+    Delivery, Notice, Outcome, Stage, StageError, StageName,
     event::{ImageEmbedded, ImageVerified},
-    ports::{Blobs, Index, Vision},
+    ports::{Index, Vision},
     verdict::Decision,
 };
 use dih_repeats::succession;
@@ -18,13 +18,12 @@ use dih_repeats::succession;
 #[derive(Debug)]
 pub struct Embed {
     index: Arc<dyn Index>,
-    blobs: Arc<dyn Blobs>,
     vision: Arc<dyn Vision>,
 }
 
 impl Embed {
-    pub fn new(index: Arc<dyn Index>, blobs: Arc<dyn Blobs>, vision: Arc<dyn Vision>) -> Self {
-        Self { index, blobs, vision }
+    pub fn new(index: Arc<dyn Index>, vision: Arc<dyn Vision>) -> Self {
+        Self { index, vision }
     }
 }
 
@@ -39,8 +38,7 @@ impl Stage for Embed {
         }
         let space = self.vision.space().clone();
         if self.index.vector(image.id, &space).await?.is_none() {
-            let preview = self.blobs.get(&BlobKey::preview(image.id)).await?;
-            let sight = self.vision.look(preview).await?;
+            let sight = self.vision.look(image.id).await?;
             self.index.put_vector(image.id, &space, &sight.embedding).await?;
         }
         image.lineage.push(Decision::new(StageName::Embed, "embedded").by(self.vision.model()));

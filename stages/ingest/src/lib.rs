@@ -1,7 +1,7 @@
 //! Ingest: turns an upload into a stored, measured picture, or refuses it.
 //!
 //! Takes    `Upload`. Gives `ImageStored`, or rejects with the reason of the decoder.
-//! Keeps    the original bytes and the preview, keyed by content: written once, the same whoever writes.
+//! Keeps    the original bytes and, of a large one, the preview, keyed by content: written once, the same whoever writes.
 //! Crash    safe at any line: a second delivery writes the same blobs and says the same.
 //! Weak at  a claim-check upload whose bytes never arrive is tried for minutes before it is dead-lettered.
 
@@ -12,11 +12,13 @@ use dih_core::{
     BlobKey, Class, Delivery, Epoch, ImageId, Notice, Outcome, Stage, StageError, StageName, UploadSeq,
     config::Faults,
     event::{Content, Image, ImageStored, Upload},
+    image::{Fingerprints, Format, Measures, Size},
     ports::Blobs,
     verdict::{Answer, Decision, Status},
     work::Bench,
 };
 use dih_imaging::{Decoded, Limits, Refusal, read};
+use dih_previews::{Fresh, Previews};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -34,16 +36,26 @@ impl Config {
     }
 }
 
+/// A picture after its one decode.
+struct Developed {
+    format: Format,
+    size: Size,
+    measures: Measures,
+    fingerprints: Fingerprints,
+    preview: Fresh,
+}
+
 #[derive(Debug)]
 pub struct Ingest {
     config: Config,
     blobs: Arc<dyn Blobs>,
+    previews: Arc<Previews>,
     bench: Bench,
 }
 
 impl Ingest {
-    pub fn new(config: Config, blobs: Arc<dyn Blobs>, bench: Bench) -> Self {
-        Self { config, blobs, bench }
+    pub fn new(config: Config, blobs: Arc<dyn Blobs>, previews: Arc<Previews>, bench: Bench) -> Self {
+        Self { config, blobs, previews, bench }
     }
 
     async fn bytes_of(&self, upload: &Upload) -> Result<Bytes, StageError> {
@@ -53,13 +65,15 @@ impl Ingest {
         })
     }
 
-    /// Decodes, measures and re-encodes on the bench; the pixels never leave it.
-    async fn develop(&self, bytes: Bytes) -> Result<Result<(Decoded, Vec<u8>), Refusal>, StageError> {
+    /// Hashes, decodes and measures on the bench.
+    async fn develop(&self, bytes: Bytes) -> Result<(ImageId, Result<Developed, Refusal>), StageError> {
         let limits = self.config.limits.clone();
         let job = move || {
-            let decoded = read(&bytes, &limits)?;
-            let preview = decoded.preview.to_jpeg();
-            Ok((decoded, preview))
+            let developed = read(&bytes, &limits).map(|decoded| {
+                let Decoded { format, size, preview, measures, fingerprints, .. } = decoded;
+                Developed { format, size, measures, fingerprints, preview: Fresh::new(size, preview) }
+            });
+            (ImageId::of_bytes(&bytes), developed)
         };
         self.bench.run(job).await
     }
@@ -74,38 +88,38 @@ impl Stage for Ingest {
         let number = delivery.upload.ok_or_else(unnumbered)?;
         let upload = delivery.input;
         let bytes = self.bytes_of(&upload).await?;
-        let id = ImageId::of_bytes(&bytes);
-        let (decoded, preview) = match self.develop(bytes.clone()).await? {
-            Ok(developed) => developed,
-            Err(refusal) => return Ok(Outcome::answer(reject(number, id, &upload, &refusal))),
-        };
         let size = bytes.len() as u64;
+        let (id, developed) = match self.develop(bytes.clone()).await? {
+            (id, Ok(developed)) => (id, developed),
+            (id, Err(refusal)) => return Ok(Outcome::answer(reject(number, id, &upload, &refusal))),
+        };
         self.blobs.create(&BlobKey::original(id), bytes).await?;
-        self.blobs.create(&BlobKey::preview(id), preview.into()).await?;
+        let image = describe(number, id, &upload, &developed, size);
+        self.previews.keep(id, developed.preview).await?;
         if let Content::Stored(key) = &upload.content {
             self.blobs.delete(key).await?;
         }
-        let image = describe(number, id, upload, decoded, size);
         Ok(Outcome::emit(Notice::Stored(ImageStored { image })))
     }
 }
 
-fn describe(number: UploadSeq, id: ImageId, upload: Upload, decoded: Decoded, bytes: u64) -> Image {
-    let stored = format!("{} {}, {bytes} bytes", decoded.format.as_str(), decoded.size);
+fn describe(number: UploadSeq, id: ImageId, upload: &Upload, developed: &Developed, bytes: u64) -> Image {
+    let Developed { format, size, measures, fingerprints, .. } = *developed;
+    let stored = format!("{} {size}, {bytes} bytes", format.as_str());
     Image {
         id,
         upload: number,
         epoch: Epoch(0),
-        device: upload.device,
-        labels: upload.labels,
-        source: upload.source,
+        device: upload.device.clone(),
+        labels: upload.labels.clone(),
+        source: upload.source.clone(),
         captured_at: upload.captured_at,
-        attributes: upload.attributes,
-        format: decoded.format,
-        size: decoded.size,
+        attributes: upload.attributes.clone(),
+        format,
+        size,
         bytes,
-        measures: decoded.measures,
-        fingerprints: decoded.fingerprints,
+        measures,
+        fingerprints,
         lineage: vec![Decision::new(StageName::Ingest, "stored").because(stored)],
     }
 }

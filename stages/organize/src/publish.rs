@@ -201,16 +201,12 @@ impl Cut {
         ranked.sort_by_key(|(class, _)| *class);
         let mut strips = Vec::with_capacity(ranked.len());
         for (class, images) in ranked {
-            let mut previews = Vec::with_capacity(SAMPLES);
+            let mut pictures = Vec::with_capacity(SAMPLES);
             for image in images.iter().take(SAMPLES) {
-                match self.blobs.get(&BlobKey::preview(*image)).await {
-                    Ok(preview) => previews.push(preview),
-                    Err(StoreError::NotFound { .. }) => {}
-                    Err(error) => return Err(error.into()),
-                }
+                pictures.push(self.studio.picture(&*self.blobs, *image).await?);
             }
             let title = format!("{} ({})", assembler.gathered.classes[class as usize], images.len());
-            strips.push(Strip { title, previews });
+            strips.push(Strip { title, pictures });
         }
         let drawn = self.bench.run(move || sheet::sheet(&strips)).await?;
         drawn.map_err(|e| StageError::new(Class::BadInput, e))

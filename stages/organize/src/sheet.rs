@@ -1,6 +1,6 @@
 //! `preview.jpg`: samples of each label on one sheet. Pure.
 //!
-//! Takes  the previews of a few photos a label. Gives one JPEG: a strip a label, its name above.
+//! Takes  the pictures of a few photos a label. Gives one JPEG: a strip a label, its name above.
 //! Weak   at scripts that the built-in bitmap font lacks: such letters are drawn as boxes.
 
 use std::io::Cursor;
@@ -20,14 +20,14 @@ const INK: Rgb<u8> = Rgb([40, 40, 40]);
 /// A sheet of 24 strips takes about 600 kB at this quality.
 const QUALITY: u8 = 80;
 
-/// One label with the previews of its samples, as JPEG.
+/// One label with its samples, as JPEG.
 #[derive(Debug)]
 pub(crate) struct Strip {
     pub(crate) title: String,
-    pub(crate) previews: Vec<bytes::Bytes>,
+    pub(crate) pictures: Vec<bytes::Bytes>,
 }
 
-/// Draws the sheet. A preview that cannot be read leaves its place empty.
+/// Draws the sheet. A picture that cannot be read leaves its place empty.
 pub(crate) fn sheet(strips: &[Strip]) -> Result<Vec<u8>, image::ImageError> {
     let width = SAMPLES as u32 * (TILE + GAP) + GAP;
     let strip_height = TITLE + TILE + GAP;
@@ -35,8 +35,8 @@ pub(crate) fn sheet(strips: &[Strip]) -> Result<Vec<u8>, image::ImageError> {
     for (row, strip) in strips.iter().enumerate() {
         let top = row as u32 * strip_height;
         write(&mut paper, GAP, top + GAP / 2, &strip.title);
-        for (column, preview) in strip.previews.iter().take(SAMPLES).enumerate() {
-            if let Some(tile) = tile(preview) {
+        for (column, picture) in strip.pictures.iter().take(SAMPLES).enumerate() {
+            if let Some(tile) = tile(picture) {
                 let left = GAP + column as u32 * (TILE + GAP) + (TILE - tile.width()) / 2;
                 let down = top + TITLE + (TILE - tile.height()) / 2;
                 imageops::replace(&mut paper, &tile, i64::from(left), i64::from(down));
@@ -48,9 +48,9 @@ pub(crate) fn sheet(strips: &[Strip]) -> Result<Vec<u8>, image::ImageError> {
     Ok(jpeg)
 }
 
-/// The whole preview, fitted into a tile.
-fn tile(preview: &[u8]) -> Option<RgbImage> {
-    let decoded = ImageReader::with_format(Cursor::new(preview), ImageFormat::Jpeg).decode().ok()?;
+/// The whole picture, fitted into a tile.
+fn tile(picture: &[u8]) -> Option<RgbImage> {
+    let decoded = ImageReader::with_format(Cursor::new(picture), ImageFormat::Jpeg).decode().ok()?;
     Some(decoded.thumbnail(TILE, TILE).into_rgb8())
 }
 

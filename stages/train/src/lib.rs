@@ -15,14 +15,15 @@ mod table;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use dih_core::{
     BlobKey, Delivery, Millis, Notice, Outcome, Stage, StageError,
     event::{JobFailed, TrainingCompleted, TrainingRequested},
     ports::{Blobs, StoreError},
     work::Bench,
 };
+use dih_imaging::Preview;
 use dih_inference::Tensor;
+use dih_previews::Previews;
 
 pub use config::Config;
 pub use predict::{Backbone, Classifier, OnnxPredict, Predict};
@@ -35,13 +36,20 @@ use job::{Draft, Unservable};
 pub struct Train {
     config: Arc<Config>,
     blobs: Arc<dyn Blobs>,
+    previews: Arc<Previews>,
     predict: Arc<dyn Predict>,
     bench: Bench,
 }
 
 impl Train {
-    pub fn new(config: Config, blobs: Arc<dyn Blobs>, predict: Arc<dyn Predict>, bench: Bench) -> Self {
-        Self { config: Arc::new(config), blobs, predict, bench }
+    pub fn new(
+        config: Config,
+        blobs: Arc<dyn Blobs>,
+        previews: Arc<Previews>,
+        predict: Arc<dyn Predict>,
+        bench: Bench,
+    ) -> Self {
+        Self { config: Arc::new(config), blobs, previews, predict, bench }
     }
 }
 
@@ -103,13 +111,11 @@ impl Train {
         let mut classifier = self.bench.run(move || predict.load(&onnx)).await??;
         let (mut worst, mut checked) = (0.0_f32, 0);
         for expected in draft.expected.chunks(CHECKED_AT_ONCE) {
-            let mut previews: Vec<(Bytes, Vec<f32>)> = Vec::new();
+            let mut previews: Vec<(Arc<Preview>, Vec<f32>)> = Vec::new();
             for (image, probabilities) in expected {
-                match self.blobs.get(&BlobKey::preview(*image)).await {
-                    Ok(preview) => previews.push((preview, probabilities.clone())),
-                    // Taken down since the version was cut.
-                    Err(StoreError::NotFound { .. }) => {}
-                    Err(error) => return Err(error.into()),
+                // One that is gone was taken down since the version was cut.
+                if let Some(preview) = self.previews.find(*image).await? {
+                    previews.push((preview, probabilities.clone()));
                 }
             }
             if previews.is_empty() {

@@ -23,8 +23,8 @@ pub struct Backbone {
 /// Runs models. Calls may block; the stage makes them from its bench.
 pub trait Predict: Send + Sync + fmt::Debug + 'static {
     fn backbone(&self) -> Result<Backbone, StageError>;
-    /// A stored preview as the backbone's input, by the same steps as in the embed stage.
-    fn prepare(&self, preview: &[u8]) -> Result<Tensor, StageError>;
+    /// A preview as the backbone's input, by the same steps as in the embed stage.
+    fn prepare(&self, preview: &Preview) -> Result<Tensor, StageError>;
     /// Opens an exported file.
     fn load(&self, onnx: &[u8]) -> Result<Box<dyn Classifier>, StageError>;
 }
@@ -60,10 +60,7 @@ impl Predict for OnnxPredict {
         Ok(Backbone { name: self.manifest.name.clone(), space: self.space.clone(), onnx, embedding, metadata })
     }
 
-    fn prepare(&self, preview: &[u8]) -> Result<Tensor, StageError> {
-        let unreadable =
-            |refusal| StageError::new(Class::BadInput, format!("a stored preview is unreadable: {refusal}"));
-        let preview = Preview::from_jpeg(preview).map_err(unreadable)?;
+    fn prepare(&self, preview: &Preview) -> Result<Tensor, StageError> {
         Ok(self.manifest.prepare(&preview.rgb, preview.width, preview.height)?)
     }
 

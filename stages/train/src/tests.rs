@@ -10,7 +10,9 @@ use arrow_array::{
     builder::{Float32Builder, ListBuilder, StringBuilder},
 };
 use async_trait::async_trait;
-use dih_core::{Class, ImageId, Label, event::VectorSpace};
+use bytes::Bytes;
+use dih_core::{Class, ImageId, Label, config::ByteSize, event::VectorSpace};
+use image::ImageEncoder;
 use parquet::arrow::ArrowWriter;
 
 use super::*;
@@ -53,7 +55,7 @@ impl Blobs for Memory {
     }
 }
 
-/// A model runner whose pictures are their own embeddings: a preview is DIM floats.
+/// A model runner whose pictures are their own embeddings: the pixels of a preview are DIM floats.
 #[derive(Debug)]
 struct Echo {
     space: VectorSpace,
@@ -85,8 +87,8 @@ impl Predict for Echo {
         })
     }
 
-    fn prepare(&self, preview: &[u8]) -> Result<Tensor, StageError> {
-        let values = preview.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    fn prepare(&self, preview: &Preview) -> Result<Tensor, StageError> {
+        let values = preview.rgb.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).take(DIM).collect();
         Ok(Tensor::new([1, 1, DIM], values)?)
     }
 
@@ -137,6 +139,17 @@ fn floats_of(onnx: &[u8], name: &[u8]) -> Vec<f32> {
     onnx[at..at + length].chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
 }
 
+/// A lossless picture whose pixels are these numbers.
+fn picture(numbers: &[f32]) -> Vec<u8> {
+    let mut rgb: Vec<u8> = numbers.iter().flat_map(|v| v.to_le_bytes()).collect();
+    rgb.resize(rgb.len().next_multiple_of(3), 0);
+    let mut png = Vec::new();
+    let encoder = image::codecs::png::PngEncoder::new(&mut png);
+    let width = u32::try_from(rgb.len() / 3).expect("short");
+    encoder.write_image(&rgb, width, 1, image::ExtendedColorType::Rgb8).expect("memory");
+    png
+}
+
 /// A version of three labels, 40 photos each, one axis a label, with previews.
 async fn version(blobs: &Memory, space: &str) {
     version_with(blobs, space, 0).await;
@@ -156,8 +169,7 @@ async fn version_with(blobs: &Memory, space: &str, boats: usize) {
             (0..DIM).map(|j| ((photo * 7 + j * 13) as f32).sin() * 0.2 + if j == class { 1.0 } else { 0.0 }).collect();
         let norm = raw.iter().map(|v| v * v).sum::<f32>().sqrt();
         let unit: Vec<f32> = raw.iter().map(|v| v / norm).collect();
-        let preview: Vec<u8> = unit.iter().flat_map(|v| v.to_le_bytes()).collect();
-        blobs.put(&BlobKey::preview(image), preview.into()).await.expect("memory");
+        blobs.put(&BlobKey::original(image), picture(&unit).into()).await.expect("memory");
         images.push(image.to_string());
         labels.push(names[class]);
         splits.push(match photo / 3 % 5 {
@@ -198,7 +210,9 @@ fn asked(version: &str, labels: &[&str]) -> TrainingRequested {
 
 async fn answer(blobs: &Arc<Memory>, request: TrainingRequested, error: f32) -> Result<Notice, StageError> {
     let predict = Arc::new(Echo { space: VectorSpace("echo-fp32".into()), error });
-    let stage = Train::new(Config::default(), blobs.clone(), predict, Bench::new(Some(1)));
+    let bench = Bench::new(Some(1));
+    let previews = Arc::new(Previews::new(blobs.clone(), bench.clone(), ByteSize::mib(1)));
+    let stage = Train::new(Config::default(), blobs.clone(), previews, predict, bench);
     let outcome = stage.process(Delivery { input: request, upload: None, attempt: 1 }).await?;
     Ok(outcome.notices.into_iter().next().expect("every request is answered"))
 }

@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 pub use config::Config;
 use dih_core::{
-    BlobKey, Delivery, Notice, Outcome, Stage, StageError, StageName,
+    Delivery, Notice, Outcome, Stage, StageError, StageName,
     event::{Image, ImageUnique, ImageVerified},
-    ports::{Blobs, Index, StoreError, Vision},
+    ports::{Index, StoreError, Vision},
     record::{Change, State},
     verdict::{Answer, Decision, Status},
 };
@@ -27,15 +27,14 @@ pub use rules::Breach;
 pub struct Verify {
     config: Config,
     index: Arc<dyn Index>,
-    blobs: Arc<dyn Blobs>,
     vision: Arc<dyn Vision>,
     vocabulary: Vocabulary,
 }
 
 impl Verify {
-    pub fn new(config: Config, index: Arc<dyn Index>, blobs: Arc<dyn Blobs>, vision: Arc<dyn Vision>) -> Self {
+    pub fn new(config: Config, index: Arc<dyn Index>, vision: Arc<dyn Vision>) -> Self {
         let vocabulary = Vocabulary::new(vision.classes());
-        Self { config, index, blobs, vision, vocabulary }
+        Self { config, index, vision, vocabulary }
     }
 
     /// Refuses the picture; whoever repeated it is decided again.
@@ -51,8 +50,7 @@ impl Verify {
 
     /// Looks at the picture once, for the label now and for the vector later.
     async fn look(&self, mut image: Image) -> Result<Outcome, StageError> {
-        let preview = self.blobs.get(&BlobKey::preview(image.id)).await?;
-        let sight = self.vision.look(preview).await?;
+        let sight = self.vision.look(image.id).await?;
         self.index.put_vector(image.id, self.vision.space(), &sight.embedding).await?;
         let probabilities = sight.probabilities.as_deref().unwrap_or_default();
         let seen = self.vocabulary.judge(&image.labels, probabilities);

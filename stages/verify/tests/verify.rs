@@ -6,15 +6,15 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use dih_core::{
-    BlobKey, Delivery, ImageId, Notice, Outcome, Stage, StageError, UploadSeq,
+    Delivery, ImageId, Notice, Outcome, Stage, StageError, UploadSeq,
     event::{Image, ImageUnique, VectorSpace},
-    ports::{Blobs, Index, Sight, Vision},
+    ports::{Index, Sight, Vision},
     record::{Change, Record, State},
     repeat::{FoundBy, Repeat},
     sample::{self, image},
     verdict::Status,
 };
-use dih_stores::{blob::ObjectBlobs, index::MemoryIndex};
+use dih_stores::index::MemoryIndex;
 use dih_verify::{Config, Verify};
 
 /// Sees the same in every picture.
@@ -41,7 +41,7 @@ impl Vision for FixedSight {
     fn classes(&self) -> &[String] {
         &self.classes
     }
-    async fn look(&self, _preview: bytes::Bytes) -> Result<Sight, StageError> {
+    async fn look(&self, _image: ImageId) -> Result<Sight, StageError> {
         let meanwhile = self.meanwhile.lock().expect("one test").take();
         if let Some((id, change)) = meanwhile {
             self.index.change(id, &change).await?;
@@ -69,11 +69,7 @@ async fn scene(cat: f32) -> Scene {
         index: index.clone(),
         meanwhile: meanwhile.clone(),
     };
-    let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
-    for n in 1..4 {
-        blobs.put(&BlobKey::preview(image(n, 1).id), "preview".into()).await.expect("memory");
-    }
-    let stage = Verify::new(Config::default(), index.clone(), blobs, Arc::new(vision));
+    let stage = Verify::new(Config::default(), index.clone(), Arc::new(vision));
     Scene { stage, index, space, meanwhile }
 }
 

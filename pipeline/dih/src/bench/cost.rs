@@ -6,6 +6,8 @@
 use std::{fs, path::Path};
 
 use anyhow::Context;
+use dih_imaging::sample;
+use dih_inference::{Manifest, Once};
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 
@@ -34,10 +36,14 @@ pub struct Speed {
     pub cpu_ms: f64,
     /// CPU milliseconds a photo of the broker.
     pub broker_cpu_ms: f64,
+    /// CPU milliseconds a photo of a process that runs ingest and dedupe only: all before a model is asked.
+    pub taking_cpu_ms: f64,
     /// CPU milliseconds to decode one of the same files, in full and once.
     pub decode_cpu_ms: f64,
-    /// Stages and broker, in decodes.
-    pub decodes: f64,
+    /// CPU milliseconds of the model on one of them, by itself in one thread.
+    pub inference_cpu_ms: f64,
+    /// All stages, as a ratio to the sum of taking and inference.
+    pub over_sum: f64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -90,6 +96,22 @@ pub fn decode_cpu_ms(files: &[impl AsRef<Path>]) -> anyhow::Result<f64> {
     }
     anyhow::ensure!(decoded > 0, "none of the files could be decoded");
     Ok(1000.0 * spent / f64::from(decoded))
+}
+
+/// Mean CPU milliseconds that a model takes for a picture, one after the other in one thread.
+pub fn inference_cpu_ms(manifest: &Manifest, config: &dih_inference::Config, photos: usize) -> anyhow::Result<f64> {
+    let onnx = fs::read(manifest.model_path()).context("could not read the model")?;
+    let embedding = manifest.outputs.embedding.as_ref().context("the model gives no embedding")?;
+    let mut model = Once::load(&manifest.name, &onnx, config)?;
+    let inputs = (0..photos as u64).map(|seed| sample::photo(seed, 256, 256));
+    let inputs = inputs.map(|photo| manifest.prepare(&photo.rgb, photo.width, photo.height));
+    let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
+    model.run(&embedding.name, &inputs[..1])?;
+    let begun = thread_cpu();
+    for input in &inputs {
+        model.run(&embedding.name, std::slice::from_ref(input))?;
+    }
+    Ok(1000.0 * (thread_cpu() - begun) / photos as f64)
 }
 
 /// CPU seconds of this thread.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context;
+use dih_core::StageName;
 use dih_runner::{broker::server_pid, ledger};
 use rustix::param::clock_ticks_per_second;
 use serde::de::DeserializeOwned;
@@ -48,6 +49,13 @@ pub struct Run {
     pub seconds: f64,
 }
 
+impl Run {
+    /// CPU seconds of the process with the stages.
+    pub fn cpu(&self) -> f64 {
+        self.samples.last().map_or(0.0, |sample| sample.cpu)
+    }
+}
+
 #[derive(Debug)]
 pub struct Trial {
     folder: tempfile::TempDir,
@@ -60,7 +68,8 @@ impl Trial {
         Ok(Self { folder: folder.context("could not make a temporary folder")?, config })
     }
 
-    fn home(&self) -> PathBuf {
+    /// The home of its own.
+    pub fn home(&self) -> PathBuf {
         self.folder.path().join("home")
     }
 
@@ -88,8 +97,8 @@ impl Trial {
         truth.iter().map(|upload| self.uploads().join(&upload.source)).collect()
     }
 
-    /// Sends all, then runs all stages until everything is answered, and watches them.
-    pub async fn run(&self, app: &App<'_>) -> anyhow::Result<Run> {
+    /// Sends all, then runs these stages, or all when none is named, until they have nothing left to do, and watches them.
+    pub async fn run(&self, app: &App<'_>, only: &[StageName]) -> anyhow::Result<Run> {
         let mut import = self.command(&["import"]);
         import.arg(self.uploads());
         output(import).await?;
@@ -98,7 +107,9 @@ impl Trial {
         let broker_cpu = || server_pid(home.root()).and_then(cpu_seconds).unwrap_or(0.0);
         let broker_before = broker_cpu();
         let begun = Instant::now();
-        let mut stages = tokio::process::Command::from(self.command(&["run", "--until-idle"]));
+        let mut stages = self.command(&["run", "--until-idle"]);
+        stages.args(only.iter().map(|stage| stage.as_str()));
+        let mut stages = tokio::process::Command::from(stages);
         let mut stages = stages.kill_on_drop(true).spawn().context("could not start `dih run`")?;
         let samples = watch(&mut stages, &bus, begun).await?;
         let status = stages.wait().await?;

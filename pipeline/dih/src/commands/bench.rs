@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use dih_core::StageName;
 use serde::Serialize;
 
 use crate::{
     app::App,
     bench::{
         True,
-        cost::{self, Memory, Sample, Speed},
+        cost::{self, Memory, Speed},
         labels::{self, Labels},
         repeats::{self, Repeats},
         trial::{Crowd, Trial},
@@ -33,7 +34,7 @@ enum What {
     Repeats(Setting),
     /// Are wrong labels held? Flips a tenth of the labels, cuts a version, looks at what it held.
     Labels(Setting),
-    /// What does a photo cost? Measured in decodes of the same photo.
+    /// What does a photo cost? Beside it, what must be paid: taking it in without a model, and the bare model.
     Speed(Setting),
     /// How much memory does the process take, and does it grow?
     Memory(Setting),
@@ -84,7 +85,7 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
 
 async fn repeats(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Result<()> {
     let truth = trial.make(&setting.crowd(1.0 / 4.0, 0.0)).await?;
-    trial.run(app).await?;
+    trial.run(app, &[]).await?;
     let found = repeats::score(&trial.verdicts().await?, &truth);
     print(app, &found, |found: &Repeats, table| {
         for (edit, row) in &found.by_edit {
@@ -103,7 +104,7 @@ async fn repeats(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Res
 
 async fn labels(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Result<()> {
     let truth = trial.make(&setting.crowd(0.0, 0.1)).await?;
-    trial.run(app).await?;
+    trial.run(app, &[]).await?;
     trial.cut().await?;
     let scored = labels::score(&trial.verdicts().await?, &truth);
     print(app, &scored, |scored: &Labels, table| {
@@ -117,33 +118,51 @@ async fn labels(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Resu
 
 async fn speed(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Result<()> {
     let truth = trial.make(&setting.crowd(0.0, 0.0)).await?;
-    let run = trial.run(app).await?;
-    let decode_cpu_ms = decode(trial, &truth).await?;
+    let run = trial.run(app, &[]).await?;
+    let taking = Trial::new(app.config_file())?;
+    taking.make(&setting.crowd(0.0, 0.0)).await?;
+    let taken = taking.run(app, &[StageName::Ingest, StageName::Dedupe]).await?;
+    let (decode_cpu_ms, inference_cpu_ms) = bare(app, trial, &truth).await?;
     let photos = truth.len() as u64;
     let each = |seconds: f64| 1000.0 * seconds / photos as f64;
-    let (cpu_ms, broker_cpu_ms) = (each(run.samples.last().map_or(0.0, |s: &Sample| s.cpu)), each(run.broker_cpu));
+    let (cpu_ms, taking_cpu_ms) = (each(run.cpu()), each(taken.cpu()));
     let speed = Speed {
         photos,
         seconds: run.seconds,
         cores: std::thread::available_parallelism().map_or(1, |n| n.get() as u64),
         cpu_ms,
-        broker_cpu_ms,
+        broker_cpu_ms: each(run.broker_cpu),
+        taking_cpu_ms,
         decode_cpu_ms,
-        decodes: (cpu_ms + broker_cpu_ms) / decode_cpu_ms,
+        inference_cpu_ms,
+        over_sum: cpu_ms / (taking_cpu_ms + inference_cpu_ms),
     };
     print(app, &speed, |speed: &Speed, table| {
+        let ms = |ms: f64| format!("{ms:.2} ms");
         table.row(["photos".into(), speed.photos.to_string()]);
         table.row(["a second, all cores".into(), format!("{:.1} on {}", photos as f64 / speed.seconds, speed.cores)]);
-        table.row(["CPU a photo, stages".into(), format!("{:.1} ms", speed.cpu_ms)]);
-        table.row(["CPU a photo, broker".into(), format!("{:.1} ms", speed.broker_cpu_ms)]);
-        table.row(["CPU of one full decode".into(), format!("{:.1} ms", speed.decode_cpu_ms)]);
-        table.row(["a photo, in decodes".into(), format!("{:.2}", speed.decodes)]);
+        table.row(["CPU a photo, all stages".into(), ms(speed.cpu_ms)]);
+        table.row(["CPU a photo, broker".into(), ms(speed.broker_cpu_ms)]);
+        table.row(["CPU a photo, ingest and dedupe alone".into(), ms(speed.taking_cpu_ms)]);
+        table.row(["CPU of the bare model".into(), ms(speed.inference_cpu_ms)]);
+        table.row(["all stages, over the sum of these two".into(), format!("{:.2}", speed.over_sum)]);
+        table.row(["CPU of one full decode".into(), ms(speed.decode_cpu_ms)]);
     })
+}
+
+/// CPU milliseconds of one decode of the uploads, and of the model on one picture.
+async fn bare(app: &App<'_>, trial: &Trial, truth: &[True]) -> anyhow::Result<(f64, f64)> {
+    const INFERENCES: usize = 200;
+    let files = trial.files(truth);
+    let manifest = crate::model::manifest(&trial.home(), &app.config.model)?;
+    let config = app.config.inference.clone();
+    let measure = move || Ok((cost::decode_cpu_ms(&files)?, cost::inference_cpu_ms(&manifest, &config, INFERENCES)?));
+    tokio::task::spawn_blocking(measure).await?
 }
 
 async fn memory(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Result<()> {
     trial.make(&setting.crowd(0.0, 0.0)).await?;
-    let memory = cost::memory(&trial.run(app).await?.samples);
+    let memory = cost::memory(&trial.run(app, &[]).await?.samples);
     let mib = |n: Option<f64>| n.map_or_else(|| "-".to_owned(), |n| format!("{n:.0} MiB"));
     print(app, &memory, |memory: &Memory, table| {
         table.row(["photos".into(), memory.photos.to_string()]);
@@ -152,11 +171,6 @@ async fn memory(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Resu
         table.row(["most after it".into(), mib(memory.after_500_mib)]);
         table.row(["growth after it, 1,000 photos".into(), mib(memory.growth_mib)]);
     })
-}
-
-async fn decode(trial: &Trial, truth: &[True]) -> anyhow::Result<f64> {
-    let files = trial.files(truth);
-    tokio::task::spawn_blocking(move || cost::decode_cpu_ms(&files)).await?
 }
 
 fn scores(table: &mut Table, score: crate::bench::Score) {

@@ -33,7 +33,7 @@ pub struct Cmd {
     /// Stages to run; all of them when none is named.
     #[arg(value_name = "STAGE")]
     stages: Vec<StageName>,
-    /// End with exit code 0 once nothing waits and nothing is in work.
+    /// End with exit code 0 once nothing waits for these stages and nothing is in work.
     #[arg(long)]
     until_idle: bool,
     /// Answer /live, /ready and /metrics at this address.
@@ -68,7 +68,7 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
             say("finishing what is in work; once more Ctrl-C ends at once");
             Ok(ended_early(&cmd))
         }
-        settled = settled(&bus, cmd.until_idle) => settled.map(|()| Exit::Done),
+        settled = settled(&bus, &stages, cmd.until_idle) => settled.map(|()| Exit::Done),
         () = show(&healths) => Ok(Exit::Done),
     };
     if io::stderr().is_terminal() {
@@ -109,9 +109,9 @@ impl Stop {
 }
 
 /// Ends when all is settled, if that is asked for.
-async fn settled(bus: &Bus, until_idle: bool) -> anyhow::Result<()> {
+async fn settled(bus: &Bus, stages: &[StageName], until_idle: bool) -> anyhow::Result<()> {
     match until_idle {
-        true => wait_until_idle(bus.connection(), CancellationToken::new()).await?,
+        true => wait_until_idle(bus.connection(), stages, CancellationToken::new()).await?,
         false => std::future::pending().await,
     };
     Ok(())

@@ -14,7 +14,7 @@ use std::{
 };
 
 use dih_core::{
-    config::{Fault, Faults, HumanDuration},
+    config::{ByteSize, Fault, Faults, HumanDuration},
     topology,
 };
 use schemars::JsonSchema;
@@ -95,15 +95,24 @@ impl Broker {
 }
 
 /// Where pictures and the index lie.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stores {
     /// Folder of originals, previews, pictures, data sets and models. Left out, `blobs` in the home folder.
     pub blobs: Option<PathBuf>,
     /// Folder of the embedded index. Left out, `index` in the home folder.
     pub index: Option<PathBuf>,
-    /// Whether every blob is forced to the disk before a stage goes on: safe against power cuts, and slower.
+    /// Whether every blob and every commit of the index is forced to the disk before a stage goes on: safe against
+    /// power cuts, and slower.
     pub synced: bool,
+    /// Memory for decoded previews, about 260 kB each: what one stage decoded the next ones see again.
+    pub previews_cached: ByteSize,
+}
+
+impl Default for Stores {
+    fn default() -> Self {
+        Self { blobs: None, index: None, synced: false, previews_cached: ByteSize::mib(64) }
+    }
 }
 
 /// The pre-trained model that looks at every picture.

@@ -9,6 +9,7 @@ use std::{
 
 use dih_core::{
     BlobKey, Delivery, ImageId, Notice, Stage,
+    config::ByteSize,
     event::{Image, ImageStored},
     ports::{Blobs, Index},
     record::State,
@@ -18,6 +19,7 @@ use dih_core::{
 };
 use dih_dedupe::{Config, Dedupe};
 use dih_imaging::{Limits, confirm::Policy, read, sample::jpeg};
+use dih_previews::Previews;
 use dih_repeats::Prover;
 use dih_stores::index::MemoryIndex;
 
@@ -53,7 +55,9 @@ impl Stream {
     pub fn new(blobs: Arc<dyn Blobs>) -> Self {
         let index: Arc<dyn Index> = Arc::new(MemoryIndex::with_spaces(&[]));
         let cached = NonZeroUsize::new(16).expect("not zero");
-        let prover = Arc::new(Prover::new(blobs, Bench::new(Some(2)), Policy::default(), cached));
+        let bench = Bench::new(Some(2));
+    let previews = Arc::new(Previews::new(blobs, bench.clone(), ByteSize::mib(8)));
+    let prover = Arc::new(Prover::new(previews, bench, Policy::default(), cached));
         let stage = Dedupe::new(Config::default(), index.clone(), prover.clone());
         Self { stage, index, waiting: VecDeque::new(), answers: BTreeMap::new(), prover }
     }

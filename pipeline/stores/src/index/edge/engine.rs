@@ -1,16 +1,15 @@
 //! The engine behind one door: its panics become errors, its writes go one by one, and its flush meets no write.
 //!
 //! Takes    closures over the shard, from blocking threads.
-//! Keeps    `written` and `flushed`: how many writes there were and how many of them are on the disk.
 //! Why      Qdrant Edge 0.7.2 panics where it should answer (a flush beside a write, a full disk), keeps its log for ever,
 //!          and forgets everything that was not flushed. See [`Engine::write`], [`Engine::flush`] and [`super::files`].
-//! Weak at  writes wait for one another, and all wait for a flush (tens of milliseconds): commit a batch, not an image.
+//! Weak at  writes wait for one another, and all wait for a flush (tens of milliseconds).
 
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Mutex, MutexGuard, PoisonError, RwLock, TryLockError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -22,30 +21,25 @@ use qdrant_edge::{EdgeConfig, EdgeShard, OperationError, OperationResult, Update
 use super::files::{self, Home};
 use crate::{fault, index::STORE};
 
-/// Bytes that must stay free on the disk. The engine writes through mapped memory, where a full disk is a signal that
-/// kills the process instead of an error; so nothing is written near the end.
-const SPARE_BYTES: u64 = 256 << 20;
 /// A flush cannot begin while the optimizer swaps segments, some milliseconds each time.
 const FLUSH_TRIES: u32 = 9;
 
 #[derive(Debug)]
 pub(super) struct Engine {
-    home: Home,
+    home: Arc<Home>,
     config: EdgeConfig,
     /// Bytes of log after which the shard is closed and opened again: only so does the engine let go of its log.
     log_bytes_max: u64,
     /// None after an attempt to open it again failed.
     shard: RwLock<Option<EdgeShard>>,
     writer: Mutex<()>,
-    written: AtomicU64,
-    flushed: AtomicU64,
     logged_bytes: AtomicU64,
     /// Held by whoever merges segments or drops the log.
     tidying: Mutex<()>,
 }
 
 impl Engine {
-    pub(super) fn open(home: Home, config: EdgeConfig, log_bytes_max: u64) -> Result<Self, StoreError> {
+    pub(super) fn open(home: Arc<Home>, config: EdgeConfig, log_bytes_max: u64) -> Result<Self, StoreError> {
         let shard = files::load(&home, &config)?;
         Ok(Self {
             home,
@@ -53,8 +47,6 @@ impl Engine {
             log_bytes_max,
             shard: RwLock::new(Some(shard)),
             writer: Mutex::new(()),
-            written: AtomicU64::new(0),
-            flushed: AtomicU64::new(0),
             logged_bytes: AtomicU64::new(0),
             tidying: Mutex::new(()),
         })
@@ -77,7 +69,7 @@ impl Engine {
         write: impl FnOnce(&Writer<'_>) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let turn = self.turn();
-        self.home.check_space(action, SPARE_BYTES)?;
+        self.home.check_space(action)?;
         write(&Writer { engine: self, _turn: turn })
     }
 
@@ -85,22 +77,11 @@ impl Engine {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many writes there have been.
-    pub(super) fn written(&self) -> u64 {
-        self.written.load(Ordering::Acquire)
-    }
-
-    /// How many of the first writes are on the disk.
-    pub(super) fn flushed(&self) -> u64 {
-        self.flushed.load(Ordering::Acquire)
-    }
-
-    /// Brings every write so far to the disk.
-    pub(super) fn flush(&self) -> Result<(), StoreError> {
+    /// Brings every write so far to the disk, then lets `flushed` note it before the next write.
+    pub(super) fn flush(&self, flushed: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
         let _turn = self.turn();
-        let covered = self.written();
         self.flush_between_swaps()?;
-        self.flushed.fetch_max(covered, Ordering::AcqRel);
+        flushed()?;
         if self.logged_bytes.load(Ordering::Relaxed) > self.log_bytes_max
             && let Some(_alone) = try_lock(&self.tidying)
         {
@@ -203,8 +184,6 @@ impl Writer<'_> {
     /// One write, whole or not at all. `bytes` is about what the log will take.
     pub(super) fn update(&self, action: &str, bytes: usize, operation: UpdateOperation) -> Result<(), StoreError> {
         let done = self.engine.read(action, |shard| shard.update(operation));
-        // Counted also when it failed: some of it may be there, and a flush must cover it.
-        self.engine.written.fetch_add(1, Ordering::AcqRel);
         self.engine.logged_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         done
     }

@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! index.lock       held by the one process that has it open
-//! shard/           the engine's files; made.json: what they were made for; repair.json: see [`super::repair`]
+//! shard/           made.json: what it was made for
+//!   records/       see [`super::records`]
+//!   vectors/       the engine's files, see [`super::vectors`]
 //! shard.new/       a shard that is being made; thrown away when found
 //! ```
 
@@ -15,19 +17,23 @@ use std::{
 };
 
 use dih_core::{event::VectorSpace, ports::StoreError};
-use qdrant_edge::{
-    CountRequest, CreateIndex, EdgeConfig, EdgeShard, FieldIndexOperations, UpdateOperation, external::serde_json,
-};
+use fjall::Database;
+use qdrant_edge::{EdgeConfig, EdgeShard, external::serde_json};
 use serde::{Deserialize, Serialize};
 
-use super::{engine::guard, points, repair};
+use super::engine::guard;
 use crate::{fault, index::STORE};
 
 /// Goes up when points are laid out in another way.
-const LAYOUT: u32 = 3;
+const LAYOUT: u32 = 4;
 const MADE: &str = "made.json";
-/// In the shard while it is repaired.
-const ASIDE: &str = "repair.json";
+/// Bytes that must stay free on the disk. The engine writes through mapped memory, where a full disk is a signal that
+/// kills the process instead of an error; so nothing is written near the end.
+const SPARE_BYTES: u64 = 256 << 20;
+/// Memory that blocks of the records' files may take.
+const BLOCK_CACHE_BYTES: u64 = 32 << 20;
+/// Bytes of the records' log after which what is in memory must go to a file.
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 
 /// What a shard was made for. Opening it for anything else is refused, unless nothing is in it yet.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -73,7 +79,7 @@ impl Home {
         let lock = lock(&directory)?;
         let home = Self { directory, _lock: lock };
         let made = made(spaces)?;
-        if home.shard().exists() && home.check(&made).is_err() && home.is_empty()? {
+        if home.shard().exists() && home.check(&made).is_err() && home.is_empty() {
             fs::remove_dir_all(home.shard()).map_err(fail)?;
         }
         match home.shard().exists() {
@@ -91,15 +97,40 @@ impl Home {
         self.directory.join("shard")
     }
 
-    /// Refuses, for now, where the disk has not this many bytes free.
-    pub(super) fn check_space(&self, action: &str, bytes: u64) -> Result<(), StoreError> {
+    pub(super) fn vectors(&self) -> PathBuf {
+        self.shard().join("vectors")
+    }
+
+    /// Opens the database of the records.
+    pub(super) fn database(&self) -> Result<Database, StoreError> {
+        let builder = Database::builder(self.shard().join("records"))
+            .cache_size(BLOCK_CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES_MAX)
+            .manual_journal_persist(true)
+            .worker_threads(1);
+        builder.open().map_err(|e| self.fault("open the records", e))
+    }
+
+    /// An error of the database as one of the port.
+    pub(super) fn fault(&self, action: &str, error: fjall::Error) -> StoreError {
+        match error {
+            fjall::Error::Poisoned => {
+                let remedy = format!("a write to `{}` failed before: see to its disk, then restart", self.place());
+                fault::refused(STORE, action, remedy)
+            }
+            error => fault::on_disk(STORE, action.into(), &self.place(), Box::new(error)),
+        }
+    }
+
+    /// Refuses, for now, where the disk is nearly full.
+    pub(super) fn check_space(&self, action: &str) -> Result<(), StoreError> {
         let disk = rustix::fs::statvfs(&self.directory).map_err(io::Error::from);
         let free = disk.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
         let short = match free {
-            Ok(free) if free >= bytes => return Ok(()),
+            Ok(free) if free >= SPARE_BYTES => return Ok(()),
             Ok(free) => io::Error::new(
                 io::ErrorKind::StorageFull,
-                format!("{} MiB are free and {} MiB are kept as a reserve", free >> 20, bytes >> 20),
+                format!("{} MiB are free and {} MiB are kept as a reserve", free >> 20, SPARE_BYTES >> 20),
             ),
             Err(e) => e,
         };
@@ -129,13 +160,10 @@ impl Home {
         Err(fault::refused(STORE, action, remedy))
     }
 
-    /// Whether the shard holds nothing yet: then it may be made for anything.
-    fn is_empty(&self) -> Result<bool, StoreError> {
-        let path = self.shard();
-        guard(self, "look into the index", || {
-            let shard = EdgeShard::load(&path, None)?;
-            Ok(shard.count(CountRequest { filter: None, exact: true })? == 0)
-        })
+    /// Whether the shard holds nothing yet, as far as can be told: then it may be made for anything.
+    fn is_empty(&self) -> bool {
+        let records = || self.database().ok()?.keyspace("heads", Default::default).ok()?.is_empty().ok();
+        self.shard().join("records").exists() && records().unwrap_or(false)
     }
 
     /// Makes a shard aside and moves it into place, so that a half-made one is never taken for a whole one.
@@ -147,12 +175,9 @@ impl Home {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(fail(e)),
             _ => {}
         }
-        fs::create_dir_all(&fresh).map_err(fail)?;
+        fs::create_dir_all(fresh.join("vectors")).map_err(fail)?;
         guard(self, "make an index", || {
-            let shard = EdgeShard::new(&fresh, config.clone())?;
-            let index = CreateIndex { field_name: points::words_field(), field_schema: Some(points::keyword_index()) };
-            shard.update(UpdateOperation::FieldIndexOperation(FieldIndexOperations::CreateIndex(index)))?;
-            shard.flush();
+            EdgeShard::new(&fresh.join("vectors"), config.clone())?.flush();
             Ok(())
         })?;
         let written = serde_json::to_vec_pretty(made).map_err(|e| fail(e.into()))?;
@@ -182,25 +207,21 @@ fn lock(directory: &Path) -> Result<File, StoreError> {
 fn made(spaces: &[(VectorSpace, usize)]) -> Result<Made, StoreError> {
     let mut by_name = BTreeMap::new();
     for (VectorSpace(name), numbers) in spaces {
-        let good = !name.is_empty() && name != points::FINGERPRINT && *numbers > 0;
+        let good = !name.is_empty() && *numbers > 0;
         if !good || by_name.insert(name.clone(), *numbers).is_some() {
-            let remedy = "give each space a name of its own, other than `fingerprint`, and its numbers a vector";
+            let remedy = "give each space a name of its own, and its numbers a vector";
             return Err(fault::refused(STORE, format!("have a space `{name}` of {numbers} numbers"), remedy));
         }
     }
     Ok(Made { layout: LAYOUT, spaces: by_name })
 }
 
-/// Opens the shard of a home, without the part of its log that it no longer needs, and repairs it.
+/// Opens the vectors of a home, without the part of their log that is no longer needed.
 pub(super) fn load(home: &Home, config: &EdgeConfig) -> Result<EdgeShard, StoreError> {
-    let path = home.shard();
+    let path = home.vectors();
     let action = format!("open `{}`", home.place());
     prune_log(&path.join("wal")).map_err(|e| fault::on_disk(STORE, action.clone(), &home.place(), Box::new(e)))?;
-    guard(home, &action, || {
-        let shard = EdgeShard::load(&path, Some(config.clone()))?;
-        repair::repair(&shard, &path.join(ASIDE))?;
-        Ok(shard)
-    })
+    guard(home, &action, || EdgeShard::load(&path, Some(config.clone())))
 }
 
 /// Deletes all closed files of the log but the last. The engine neither reads nor deletes them, but it numbers its

@@ -1,23 +1,25 @@
-//! The embedded index: Qdrant Edge in this process, in one directory.
+//! The embedded index: records in a log-structured store, vectors in Qdrant Edge, both in this process and one directory.
 //!
 //! Takes    a directory and the vector spaces, one per embedding model version.
-//! Gives    [`Index`]; a write is seen by every later read, and after [`Index::commit`] it is on the disk.
-//! Keeps    one point an image; see [`points`] for what is in it and [`files`] for the directory.
+//! Gives    [`Index`]; a write is seen by every later read, and after [`Index::commit`] it survives kill -9.
+//! Keeps    a record an image ([`records`]), a row an image in memory ([`table`]), a vector an image and space ([`vectors`]).
 //! Crash    what was committed is there after kill -9; what was not may be there or not, image by image.
-//! Memory   vectors, payloads and their indexes lie in mapped files that the operating system may drop.
-//! Weak at  one process only; above [`Tuning::graph_from_kb`] a vector search goes through a graph and may miss a neighbour; when
-//!          more fingerprints tie for the last place than `limit` leaves room for, the engine picks.
+//! Power    as with files: a commit leaves the moment of writing to the operating system, or waits for the disk when the
+//!          index is opened as synced.
+//! Weak at  one process only; above [`Tuning::graph_from_kb`] a vector search goes through a graph and may miss a neighbour.
 
-mod ask;
+mod bits;
 mod engine;
 mod files;
 mod points;
-mod repair;
+mod records;
+mod table;
 #[cfg(test)]
 mod tests;
+mod vectors;
+mod words;
 
 use std::{
-    collections::HashMap,
     path::Path,
     sync::{
         Arc,
@@ -33,28 +35,15 @@ use dih_core::{
     ports::{Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
-use qdrant_edge::{
-    CountRequest, PayloadOps, PointInsertOperations, PointOperations, PointStruct, PointVectorsPersisted, SearchParams,
-    SetPayloadOp, UpdateOperation, UpdateVectorsOp, Vector, VectorOperations, VectorPersisted, VectorStructPersisted,
-    Vectors, WithPayloadInterface, WithVector, external::serde_json::Value,
-};
 use tokio::{sync::Semaphore, task};
 
-use self::{
-    engine::{Engine, Writer},
-    files::Home,
-    points::FINGERPRINT,
-};
-use super::{COSINE_TOLERANCE, STORE, add_vote, apply, matches, normalised, not_found, unknown_space, wrong_length};
+use self::{files::Home, records::Records, table::States, vectors::Vectors};
+use super::{COSINE_TOLERANCE, STORE, normalised, not_found, unknown_space, wrong_length};
 
-/// Width of a search through a graph, in candidates: wider finds more of the true neighbours and takes longer.
-const GRAPH_BEAM: usize = 256;
-/// Records of one inner page of [`Index::repeats_of`].
-const REPEATS_PAGE: usize = 256;
-/// Bytes that a record takes in the engine's log, about; only to tell when the log has grown.
-const RECORD_BYTES: usize = 3_000;
-/// Bytes that a number of a vector takes there.
-const NUMBER_BYTES: usize = 5;
+/// Neighbours asked for beyond those that are wanted, because some may be in another state.
+const SLACK: usize = 16;
+/// Most neighbours asked for: beyond it some in the right state may be missed among so many in the wrong one.
+const ASKED_MAX: usize = 16_384;
 
 /// When the engine tidies up. Tests make it do so all the time.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +51,9 @@ struct Tuning {
     /// Kilobytes of vectors of one space below which a search compares with all of them: exact, and at this size (13,000
     /// vectors of 1,280 numbers) still quick. Above it a graph is built.
     graph_from_kb: usize,
-    /// Writes after which the engine is asked whether there is anything to merge or to index.
+    /// Vectors after which the engine brings them to the disk; after a crash so many are put in again.
+    flush_every: u64,
+    /// Vectors after which the engine is asked whether there is anything to merge or to index.
     optimize_every: u64,
     /// Bytes of the engine's log after which it is dropped.
     log_bytes_max: u64,
@@ -70,54 +61,81 @@ struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { graph_from_kb: 64 << 10, optimize_every: 4_096, log_bytes_max: 128 << 20 }
+        Self { graph_from_kb: 64 << 10, flush_every: 1_024, optimize_every: 4_096, log_bytes_max: 128 << 20 }
     }
 }
 
 /// See the head of this file.
 #[derive(Debug)]
 pub struct EdgeIndex {
-    engine: Arc<Engine>,
+    parts: Arc<Parts>,
     spaces: Vec<(VectorSpace, usize)>,
     /// Calls into the engine block; this many at a time.
     turns: Arc<Semaphore>,
-    /// Held by the one caller who flushes.
-    flushing: tokio::sync::Mutex<()>,
     tuning: Tuning,
-    /// Writes at the last time it was optimized.
+    /// Vectors at the last time it was optimized.
     optimized: AtomicU64,
     closing: AtomicBool,
+}
+
+struct Parts {
+    records: Records,
+    vectors: Vectors,
+    /// Whether somebody flushes vectors or merges them.
+    tidying: AtomicBool,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
 }
 
 impl EdgeIndex {
     /// Opens the index in `directory`, or makes one there. `spaces` are the vector spaces and their numbers a vector.
     ///
     /// Blocks, so call it before the stream starts. Refuses a directory that another process has open, and one that was
-    /// made for other spaces.
+    /// made for other spaces. Safe against kill -9.
     pub fn open(directory: impl AsRef<Path>, spaces: &[(VectorSpace, usize)]) -> Result<Self, StoreError> {
-        Self::open_tuned(directory.as_ref(), spaces, Tuning::default())
+        Self::open_tuned(directory.as_ref(), spaces, false, Tuning::default())
     }
 
-    fn open_tuned(directory: &Path, spaces: &[(VectorSpace, usize)], tuning: Tuning) -> Result<Self, StoreError> {
+    /// As [`EdgeIndex::open`], and safe against a power cut: each commit waits for the disk.
+    pub fn open_synced(directory: impl AsRef<Path>, spaces: &[(VectorSpace, usize)]) -> Result<Self, StoreError> {
+        Self::open_tuned(directory.as_ref(), spaces, true, Tuning::default())
+    }
+
+    fn open_tuned(
+        directory: &Path,
+        spaces: &[(VectorSpace, usize)],
+        synced: bool,
+        tuning: Tuning,
+    ) -> Result<Self, StoreError> {
         let config = points::config(spaces, tuning.graph_from_kb);
-        let home = Home::open(directory, spaces, &config)?;
-        let engine = Engine::open(home, config, tuning.log_bytes_max)?;
+        let home = Arc::new(Home::open(directory, spaces, &config)?);
+        let database = home.database()?;
+        let names = spaces.iter().map(|(name, _)| name.clone()).collect();
+        let vectors = Vectors::open(home.clone(), database.clone(), names, config, tuning.log_bytes_max)?;
+        let records = Records::open(home, database, synced)?;
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get() * 2);
         Ok(Self {
-            engine: Arc::new(engine),
+            parts: Arc::new(Parts { records, vectors, tidying: AtomicBool::new(false) }),
             spaces: spaces.to_vec(),
             turns: Arc::new(Semaphore::new(threads)),
-            flushing: tokio::sync::Mutex::new(()),
             tuning,
             optimized: AtomicU64::new(0),
             closing: AtomicBool::new(false),
         })
     }
 
+    fn records(&self) -> &Records {
+        &self.parts.records
+    }
+
     /// Merges and indexes now; searches and writes go on meanwhile. For tools and measurements: the index does it by
-    /// itself every few thousand writes.
+    /// itself every few thousand vectors.
     pub async fn optimize(&self) -> Result<(), StoreError> {
-        self.blocking("optimize", Engine::optimize).await
+        self.blocking("optimize", |parts| parts.vectors.engine().optimize()).await
     }
 
     /// Commits, begins no more merges, and waits for one that is under way. For a clean end: then the directory is free as
@@ -125,26 +143,26 @@ impl EdgeIndex {
     pub async fn close(&self) -> Result<(), StoreError> {
         self.closing.store(true, Ordering::Release);
         self.commit().await?;
-        self.blocking("close", |engine| {
-            engine.wait_until_tidy();
-            Ok(())
+        self.blocking("close", |parts| {
+            parts.vectors.engine().wait_until_tidy();
+            parts.vectors.flush()
         })
         .await
     }
 
-    /// Runs a call into the engine off the async threads.
+    /// Runs a call that may take long off the async threads.
     async fn blocking<T: Send + 'static>(
         &self,
         action: &'static str,
-        call: impl FnOnce(&Engine) -> Result<T, StoreError> + Send + 'static,
+        call: impl FnOnce(&Parts) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let lost = |source| StoreError::Unavailable { store: STORE, action: action.into(), source };
         let turn = self.turns.clone().acquire_owned().await.map_err(|e| lost(e.into()))?;
-        let engine = self.engine.clone();
+        let parts = self.parts.clone();
         // The permit goes with the work, so that a caller who gives up does not let more than its share in.
         let work = task::spawn_blocking(move || {
-            let done = call(&engine);
-            drop((engine, turn));
+            let done = call(&parts);
+            drop((parts, turn));
             done
         });
         work.await.map_err(|e| lost(e.into()))?
@@ -159,83 +177,58 @@ impl EdgeIndex {
         }
     }
 
-    /// Optimizes on a thread of its own, which the end of the process does not wait for: a crash beside it is harmless.
-    fn optimize_sometimes(&self) {
-        let written = self.engine.written();
-        let due = self.optimized.load(Ordering::Acquire) + self.tuning.optimize_every;
-        if written < due || self.closing.load(Ordering::Acquire) {
+    /// Flushes and optimizes on a thread of its own, which the end of the process does not wait for: a crash beside it is
+    /// harmless.
+    fn tidy_sometimes(&self) {
+        let vectors = &self.parts.vectors;
+        let optimize = vectors.put_count() >= self.optimized.load(Ordering::Acquire) + self.tuning.optimize_every;
+        if !optimize && vectors.unflushed() < self.tuning.flush_every || self.closing.load(Ordering::Acquire) {
             return;
         }
-        self.optimized.store(written, Ordering::Release);
-        let engine = self.engine.clone();
+        if self.parts.tidying.swap(true, Ordering::AcqRel) {
+            return; // somebody is at it
+        }
+        if optimize {
+            self.optimized.store(vectors.put_count(), Ordering::Release);
+        }
+        let parts = self.parts.clone();
         let work = move || {
-            if let Err(e) = engine.optimize_unless_busy() {
-                tracing::warn!(error = %chain(&e), "index could not be optimized, searches stay slower");
+            let flushed = parts.vectors.flush();
+            let done = flushed.and_then(|()| if optimize { parts.vectors.engine().optimize_unless_busy() } else { Ok(()) });
+            parts.tidying.store(false, Ordering::Release);
+            if let Err(e) = done {
+                tracing::warn!(error = %chain(&e), "vectors could not be tidied, searches and the next start stay slower");
             }
         };
-        if let Err(e) = std::thread::Builder::new().name("index-optimize".into()).spawn(work) {
-            tracing::warn!(error = %e, "index could not be optimized, searches stay slower");
+        if let Err(e) = std::thread::Builder::new().name("index-tidy".into()).spawn(work) {
+            self.parts.tidying.store(false, Ordering::Release);
+            tracing::warn!(error = %e, "vectors could not be tidied, searches and the next start stay slower");
         }
     }
 }
 
+/// Records are read and written in microseconds, so that happens where the caller runs; searches of vectors, pages and
+/// whatever waits for a disk go to threads that may block.
 #[async_trait]
 impl Index for EdgeIndex {
     async fn claim(&self, record: &Record) -> Result<Record, StoreError> {
-        let record = record.clone();
-        self.blocking("claim an image", move |engine| {
-            engine.write("claim an image", |writer| match held(writer, record.id())? {
-                Some(holder) => Ok(holder),
-                None => insert(writer, &record).map(|()| record),
-            })
-        })
-        .await
+        self.records().claim(record)
     }
 
     async fn get(&self, id: ImageId) -> Result<Option<Record>, StoreError> {
-        self.blocking("read a record", move |engine| {
-            let found = engine.read("read a record", |shard| ask::retrieve(shard, id))?;
-            found.map(|payload| points::decode(points::point_id(id), Some(payload))).transpose()
-        })
-        .await
+        self.records().get(id)
     }
 
     async fn change(&self, id: ImageId, change: &Change) -> Result<(), StoreError> {
-        let change = change.clone();
-        self.blocking("change a record", move |engine| {
-            engine.write("change a record", |writer| {
-                let mut record = held(writer, id)?.ok_or_else(|| not_found(id))?;
-                apply(&mut record, &change);
-                overwrite(writer, &record)
-            })
-        })
-        .await
+        self.records().change(id, None, change).map(drop)
     }
 
     async fn change_from(&self, id: ImageId, from: &[State], change: &Change) -> Result<bool, StoreError> {
-        let (from, change) = (from.to_vec(), change.clone());
-        self.blocking("change a record", move |engine| {
-            engine.write("change a record", |writer| {
-                let mut record = held(writer, id)?.ok_or_else(|| not_found(id))?;
-                if !from.contains(&record.state) {
-                    return Ok(false);
-                }
-                apply(&mut record, &change);
-                overwrite(writer, &record).map(|()| true)
-            })
-        })
-        .await
+        self.records().change(id, Some(from), change)
     }
 
     async fn vote(&self, id: ImageId, upload: UploadSeq, labels: &[Label]) -> Result<(), StoreError> {
-        let labels = labels.to_vec();
-        self.blocking("add a vote", move |engine| {
-            engine.write("add a vote", |writer| {
-                let mut record = held(writer, id)?.ok_or_else(|| not_found(id))?;
-                if add_vote(&mut record, upload, &labels) { overwrite(writer, &record) } else { Ok(()) }
-            })
-        })
-        .await
+        self.records().vote(id, upload, labels)
     }
 
     async fn near_fingerprints(
@@ -245,56 +238,24 @@ impl Index for EdgeIndex {
         states: &[State],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
-        if limit == 0 {
-            return Ok(Vec::new());
-        }
-        let (queries, states) = (queries.to_vec(), states.to_vec());
-        self.blocking("search fingerprints", move |engine| {
-            engine
-                .read("search fingerprints", |shard| ask::near_fingerprints(shard, &queries, radius, &states, limit))?
-                .into_iter()
-                .map(|(id, payload, distance, query)| {
-                    Ok(NearFingerprint { record: points::decode(id, payload)?, distance, query })
-                })
-                .collect::<Result<Vec<_>, _>>()
-                .map(|mut near| {
-                    near.retain(|n| states.is_empty() || states.contains(&n.record.state));
-                    near.sort_by_key(|n| (n.distance, n.record.upload(), n.record.id()));
-                    near
-                })
-        })
-        .await
+        self.records().near_fingerprints(queries, radius, states, limit)
     }
 
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {
         self.check(space, Some(vector.len()))?;
-        let unit = normalised(id, vector)?;
-        let space = space.0.clone();
-        self.blocking("store a vector", move |engine| {
-            engine.write("store a vector", |writer| {
-                let action = "store a vector";
-                writer.read(action, |shard| ask::exists(shard, id))?.then_some(()).ok_or_else(|| not_found(id))?;
-                let bytes = unit.len() * NUMBER_BYTES;
-                let vector = VectorStructPersisted::Named(HashMap::from([(space, VectorPersisted::Dense(unit))]));
-                let points = vec![PointVectorsPersisted { id: points::point_id(id), vector }];
-                let update = VectorOperations::UpdateVectors(UpdateVectorsOp { points, update_filter: None });
-                writer.update(action, bytes, UpdateOperation::VectorOperation(update))
-            })
+        let (unit, space) = (normalised(id, vector)?, space.clone());
+        self.blocking("store a vector", move |parts| {
+            parts.records.table().get(id).ok_or_else(|| not_found(id))?;
+            parts.vectors.put(id, &space, unit)?;
+            parts.records.wrote();
+            Ok(())
         })
         .await
     }
 
     async fn vector(&self, id: ImageId, space: &VectorSpace) -> Result<Option<Vec<f32>>, StoreError> {
         self.check(space, None)?;
-        let name = space.0.clone();
-        self.blocking("read a vector", move |engine| {
-            engine.read("read a vector", |shard| {
-                let with = Some(WithVector::Selector(vec![name.clone()]));
-                let found = shard.retrieve(&[points::point_id(id)], Some(WithPayloadInterface::Bool(false)), with)?;
-                Ok(found.into_iter().next().and_then(|record| points::vector_of(record.vector, &name)))
-            })
-        })
-        .await
+        self.parts.vectors.get(id, space)
     }
 
     async fn near_vectors(
@@ -310,54 +271,12 @@ impl Index for EdgeIndex {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let (name, states) = (space.0.clone(), states.to_vec());
-        self.blocking("search vectors", move |engine| {
-            let found = engine.read("search vectors", |shard| {
-                let mut search = ask::nearest(&name, unit, limit);
-                search.filter = points::in_states(&states);
-                search.with_payload = Some(WithPayloadInterface::Bool(true));
-                search.params = Some(SearchParams { hnsw_ef: Some(GRAPH_BEAM.max(limit)), ..SearchParams::default() });
-                shard.search(search)
-            })?;
-            let near = found.into_iter().filter(|p| p.score + COSINE_TOLERANCE >= cosine_min);
-            let mut near = near
-                .map(|point| {
-                    let record = points::decode(point.id, point.payload)?;
-                    Ok(NearVector { record, cosine: point.score.clamp(-1.0, 1.0) })
-                })
-                .collect::<Result<Vec<_>, StoreError>>()?;
-            near.retain(|n| states.is_empty() || states.contains(&n.record.state));
-            near.sort_by(|a, b| {
-                let order = |n: &NearVector| (n.record.upload(), n.record.id());
-                b.cosine.total_cmp(&a.cosine).then_with(|| order(a).cmp(&order(b)))
-            });
-            Ok(near)
-        })
-        .await
+        let (space, states) = (space.clone(), states.to_vec());
+        self.blocking("search vectors", move |parts| parts.near_vectors(&space, &unit, cosine_min, &states, limit)).await
     }
 
     async fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {
-        self.blocking("find repeats", move |engine| {
-            let (mut repeats, mut offset) = (Vec::new(), None);
-            loop {
-                let (found, next) = engine.read("find repeats", |shard| {
-                    let mut scroll = ask::scroll(offset, REPEATS_PAGE);
-                    scroll.filter = Some(points::repeats(id));
-                    shard.scroll(scroll)
-                })?;
-                for point in found {
-                    let record = points::decode(point.id, point.payload)?;
-                    if record.repeat.as_ref().is_some_and(|repeat| repeat.of == id) {
-                        repeats.push(record);
-                    }
-                }
-                match next {
-                    Some(next) => offset = Some(next),
-                    None => return Ok(repeats),
-                }
-            }
-        })
-        .await
+        self.records().repeats_of(id)
     }
 
     async fn page(
@@ -370,76 +289,71 @@ impl Index for EdgeIndex {
         if let Some(space) = with {
             self.check(space, None)?;
         }
-        let offset = match after.map(points::following) {
-            Some(None) => return Ok(Page { records: Vec::new(), next: None }),
-            Some(Some(from)) => Some(from),
-            None => None,
-        };
-        let (select, name) = (select.clone(), with.map(|space| space.0.clone()));
-        self.blocking("page through records", move |engine| {
-            let (found, more) = engine.read("page through records", |shard| {
-                let mut scroll = ask::scroll(offset, limit.max(1));
-                scroll.filter = points::filter(&select);
-                if let Some(name) = &name {
-                    scroll.with_vector = WithVector::Selector(vec![name.clone()]);
-                }
-                shard.scroll(scroll)
-            })?;
-            let last = found.last().and_then(|point| points::image_id(point.id));
-            let mut records = Vec::with_capacity(found.len());
-            for point in found {
-                let record = points::decode(point.id, point.payload)?;
-                // It may have changed between being found and being read.
-                if matches(&select, &record) {
-                    let vector = name.as_ref().and_then(|name| points::vector_of(point.vector, name));
-                    records.push((record, vector));
-                }
-            }
-            Ok(Page { records, next: last.filter(|_| more.is_some()) })
+        let (select, with) = (select.clone(), with.cloned());
+        self.blocking("page through records", move |parts| {
+            let (records, more) = parts.records.page(&select, after, limit.max(1))?;
+            let next = records.last().map(Record::id).filter(|_| more);
+            let vector = |id| with.as_ref().map_or(Ok(None), |space| parts.vectors.get(id, space));
+            let records = records.into_iter().map(|record| {
+                let vector = vector(record.id())?;
+                Ok((record, vector))
+            });
+            Ok(Page { records: records.collect::<Result<_, StoreError>>()?, next })
         })
         .await
     }
 
     async fn count(&self, select: &Select) -> Result<u64, StoreError> {
-        let filter = points::filter(select);
-        self.blocking("count records", move |engine| {
-            engine.read("count records", |shard| shard.count(CountRequest { filter, exact: true })).map(|n| n as u64)
-        })
-        .await
+        let select = select.clone();
+        self.blocking("count records", move |parts| parts.records.count(&select)).await
     }
 
     async fn commit(&self) -> Result<(), StoreError> {
-        let mine = self.engine.written();
-        if self.engine.flushed() < mine {
-            let _one_at_a_time = self.flushing.lock().await;
-            // Whoever was before may have begun after my writes; then they are on the disk already.
-            if self.engine.flushed() < mine {
-                self.blocking("flush", Engine::flush).await?;
-            }
+        match self.records().is_synced() {
+            true => self.blocking("commit", |parts| parts.records.commit()).await?,
+            false => self.records().commit()?,
         }
-        self.optimize_sometimes();
+        self.tidy_sometimes();
         Ok(())
     }
 }
 
-/// The record under an id, read in the writer's turn.
-fn held(writer: &Writer<'_>, id: ImageId) -> Result<Option<Record>, StoreError> {
-    let found = writer.read("read a record", |shard| ask::retrieve(shard, id))?;
-    found.map(|payload| points::decode(points::point_id(id), Some(payload))).transpose()
-}
-
-fn insert(writer: &Writer<'_>, record: &Record) -> Result<(), StoreError> {
-    let bits = points::bits(record.image.fingerprints.upright());
-    let payload = Value::Object(points::encode(record)?.0);
-    let vectors = Vectors::new_named([(FINGERPRINT, Vector::from(bits))]);
-    let point = PointStruct::new(points::point_id(record.id()), vectors, payload);
-    let insert = PointOperations::UpsertPoints(PointInsertOperations::PointsList(vec![point.into()]));
-    writer.update("insert a record", RECORD_BYTES, UpdateOperation::PointOperation(insert))
-}
-
-fn overwrite(writer: &Writer<'_>, record: &Record) -> Result<(), StoreError> {
-    let payload = points::encode(record)?;
-    let set = SetPayloadOp { payload, points: Some(vec![points::point_id(record.id())]), filter: None, key: None };
-    let overwrite = PayloadOps::OverwritePayload(set);
-    writer.update("change a record", RECORD_BYTES, UpdateOperation::PayloadOperation(overwrite))
+impl Parts {
+    /// Asks for more until enough of those that are found are in the right state.
+    fn near_vectors(
+        &self,
+        space: &VectorSpace,
+        unit: &[f32],
+        cosine_min: f32,
+        states: &[State],
+        limit: usize,
+    ) -> Result<Vec<NearVector>, StoreError> {
+        let wanted = States::of(states);
+        let mut asked = limit + SLACK;
+        let mut near = loop {
+            let found = self.vectors.near(space, unit, asked)?;
+            let is_near = |cosine: f32| cosine + COSINE_TOLERANCE >= cosine_min;
+            let all = found.len() < asked || found.last().is_none_or(|(_, cosine)| !is_near(*cosine));
+            let table = self.records.table();
+            let found = found.into_iter().filter(|(_, cosine)| is_near(*cosine));
+            let rows = found.filter_map(|(id, cosine)| Some((cosine, table.get(id)?, id)));
+            let near: Vec<_> = rows.filter(|(_, row, _)| wanted.has(row.state)).collect();
+            if all || near.len() >= limit || asked >= ASKED_MAX {
+                break near;
+            }
+            asked *= 4;
+        };
+        near.sort_by(|(a, a_row, a_id), (b, b_row, b_id)| {
+            b.total_cmp(a).then_with(|| (a_row.upload, a_id).cmp(&(b_row.upload, b_id)))
+        });
+        near.truncate(limit);
+        let mut records = Vec::with_capacity(near.len());
+        for (cosine, _, id) in near {
+            // Its state may have changed since.
+            if let Some(record) = self.records.get(id)?.filter(|r| wanted.has(r.state)) {
+                records.push(NearVector { record, cosine: cosine.clamp(-1.0, 1.0) });
+            }
+        }
+        Ok(records)
+    }
 }

@@ -26,8 +26,8 @@ fn open(directory: &Path) -> EdgeIndex {
 
 /// Merges, indexes and drops its log all the time, where the other would wait for tens of thousands of images.
 fn open_restless(directory: &Path) -> EdgeIndex {
-    let restless = Tuning { graph_from_kb: 1, optimize_every: 20, log_bytes_max: 100_000 };
-    EdgeIndex::open_tuned(directory, &contract::spaces(), restless).expect("opens")
+    let restless = Tuning { graph_from_kb: 1, flush_every: 7, optimize_every: 20, log_bytes_max: 100_000 };
+    EdgeIndex::open_tuned(directory, &contract::spaces(), false, restless).expect("opens")
 }
 
 fn home() -> TempDir {
@@ -100,7 +100,6 @@ async fn an_empty_directory_made_for_other_spaces_is_made_again() {
 #[test]
 fn a_space_that_cannot_be_is_refused() {
     let named = |name: &str, numbers| [(VectorSpace(name.into()), numbers)];
-    refused(EdgeIndex::open(home().path(), &named(FINGERPRINT, 8)), "other than `fingerprint`");
     refused(EdgeIndex::open(home().path(), &named("a", 0)), "numbers a vector");
 }
 
@@ -141,7 +140,7 @@ async fn merging_and_reopening_lose_nothing_and_double_nothing() {
     let before = known(&index, N).await;
     assert_eq!(before.len() as u64, N);
     index.optimize().await.expect("optimizes");
-    let indexed = index.engine.read("look", |shard| Ok(shard.info().indexed_vectors_count)).expect("looks");
+    let indexed = index.parts.vectors.engine().read("look", |shard| Ok(shard.info().indexed_vectors_count)).expect("looks");
     assert!(indexed > 0, "the engine found nothing to do");
     assert_eq!(known(&index, N).await, before);
     index.close().await.expect("closes");
@@ -181,40 +180,9 @@ async fn writes_and_commits_go_on_while_segments_are_merged() {
     index.close().await.expect("closes");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_repair_that_was_cut_off_is_finished_from_what_it_put_aside() {
-    let home = home();
-    let index = open(home.path());
-    put(&index, 1).await;
-    put(&index, 2).await;
-    index.close().await.expect("closes");
-    let before = known(&index, 3).await;
-    let point = index.engine.read("look", |shard| {
-        let with = (Some(WithPayloadInterface::Bool(true)), Some(WithVector::Bool(true)));
-        shard.retrieve(&[points::point_id(sample::id(1))], with.0, with.1)
-    });
-    let point = point.expect("reads").pop().expect("is there");
-    let aside = qdrant_edge::PointStructPersisted {
-        id: point.id,
-        vector: point.vector.expect("has some").into(),
-        payload: point.payload,
-    };
-    let delete = PointOperations::DeletePoints { ids: vec![point.id] };
-    let deleted =
-        index.engine.write("delete", |writer| writer.update("delete", 0, UpdateOperation::PointOperation(delete)));
-    deleted.expect("deletes");
-    index.close().await.expect("closes");
-    assert_eq!(known(&index, 3).await.len(), 1);
-    drop(index);
-    let file = home.path().join("shard/repair.json");
-    std::fs::write(&file, serde_json::to_vec(&[aside]).expect("is plain data")).expect("writes");
-    assert_eq!(known(&open(home.path()), 3).await, before);
-    assert!(!file.exists());
-}
-
 /// What a crash between the new segment and the end of the old one leaves behind.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_left_in_two_segments_is_kept_once() {
+async fn an_image_left_in_two_segments_is_found_once() {
     let home = home();
     let index = open(home.path());
     for n in 0..10 {
@@ -223,40 +191,42 @@ async fn an_image_left_in_two_segments_is_kept_once() {
     index.close().await.expect("closes");
     let before = known(&index, 10).await;
     drop(index);
-    let segments = home.path().join("shard/segments");
+    let segments = home.path().join("shard/vectors/segments");
     let segment = std::fs::read_dir(&segments).expect("is there").flatten().next().expect("has one").path();
     let copy = segments.join("00000000-0000-4000-8000-000000000001");
     let copied = Command::new("cp").arg("-r").args([&segment, &copy]).status().expect("cp runs");
     assert!(copied.success());
-    for _ in 0..2 {
-        let index = open(home.path());
-        assert_eq!(index.count(&Select::default()).await.expect("counts"), 10);
-        assert_eq!(known(&index, 10).await, before);
-        index.close().await.expect("closes");
-    }
+    let index = open(home.path());
+    assert_eq!(known(&index, 10).await, before);
+    let vector = index.vector(sample::id(3), &space()).await.expect("reads").expect("is there");
+    let near = index.near_vectors(&space(), &vector, -1.0, &[], 20).await.expect("searches");
+    let ids: HashSet<_> = near.iter().map(|n| n.record.id()).collect();
+    assert_eq!((near.len(), ids.len()), (10, 10));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_log_does_not_grow_for_ever() {
     let home = home();
-    let index = open_restless(home.path());
+    let spaces = [(space(), 1_280)];
+    let tuning = Tuning { log_bytes_max: 100_000, ..Tuning::default() };
+    let index = EdgeIndex::open_tuned(home.path(), &spaces, false, tuning).expect("opens");
     let log_bytes = || -> u64 {
-        let files = std::fs::read_dir(home.path().join("shard/wal")).expect("is there").flatten();
+        let files = std::fs::read_dir(home.path().join("shard/vectors/wal")).expect("is there").flatten();
         files.map(|file| file.metadata().map_or(0, |m| m.len())).sum()
     };
     index.claim(&sample::record(0)).await.expect("claims");
     for round in 0..12 {
-        // A megabyte of log each.
+        // Some megabytes of log each.
         for n in 0..400 {
-            index
-                .change(sample::id(0), &Change { label_score: Some(n as f32), ..Change::default() })
-                .await
-                .expect("changes");
+            let mut vector = vec![0.1; 1_280];
+            vector[n] = 1.0;
+            index.put_vector(sample::id(0), &space(), &vector).await.expect("puts");
         }
-        index.commit().await.expect("commits");
+        index.blocking("flush", |parts| parts.vectors.flush()).await.expect("flushes");
         assert!(log_bytes() <= 4 * points::LOG_FILE_BYTES as u64, "{} after {round} rounds", log_bytes());
     }
-    assert_eq!(index.get(sample::id(0)).await.expect("reads").and_then(|r| r.label_score), Some(399.0));
+    let vector = index.vector(sample::id(0), &space()).await.expect("reads").expect("is there");
+    assert!(vector[399] > 0.2, "the last one stays");
     index.close().await.expect("closes");
 }
 

@@ -1,0 +1,328 @@
+//! The records of all images, in a log-structured store (fjall), with a table of what must be at hand in memory.
+//!
+//! Takes    records and changes. Gives them back at once; after [`Records::commit`] they survive kill -9.
+//! Keeps    `records`: whole, as MessagePack; `heads`: what the [`Table`] is made of at the start; `words`: which images have
+//!          a label or an attribute. One write goes to all three, whole or not at all.
+//! Weak at  a selection by several attributes reads all records that have the first of them.
+
+use std::{
+    collections::BTreeSet,
+    num::NonZeroUsize,
+    ops::Bound,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use dih_core::{
+    ImageId, Label, UploadSeq,
+    image::Fingerprint,
+    ports::{NearFingerprint, Select, StoreError},
+    record::{Change, Record, State},
+};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
+use lru::LruCache;
+
+use super::{
+    files::Home,
+    table::{Head, States, Table},
+    words,
+};
+use crate::{
+    fault,
+    index::{STORE, add_vote, apply, matches, not_found},
+};
+
+/// Records that stay decoded, some 4 kB each.
+const CACHED: NonZeroUsize = NonZeroUsize::new(4_096).expect("is not 0");
+/// Bytes of writes to one keyspace that stay in memory before they are sorted into a file.
+const MEMTABLE_BYTES: u64 = 16 << 20;
+/// Ids looked at in one go by a selection.
+const IDS: usize = 1_024;
+
+/// See the head of this file.
+pub(super) struct Records {
+    home: Arc<Home>,
+    database: Database,
+    records: Keyspace,
+    heads: Keyspace,
+    words: Keyspace,
+    table: RwLock<Table>,
+    cache: Mutex<LruCache<ImageId, Arc<Record>>>,
+    writer: Mutex<()>,
+    written: AtomicU64,
+    committed: AtomicU64,
+    committing: Mutex<()>,
+    mode: PersistMode,
+}
+
+impl Records {
+    /// `synced`: whether a commit waits for the disk, too.
+    pub(super) fn open(home: Arc<Home>, database: Database, synced: bool) -> Result<Self, StoreError> {
+        let open = |name: &str| keyspace(&database, name).map_err(|e| home.fault("open the records", e));
+        let (records, heads, words) = (open("records")?, open("heads")?, open("words")?);
+        let records = Self {
+            home,
+            database,
+            records,
+            heads,
+            words,
+            table: RwLock::default(),
+            cache: Mutex::new(LruCache::new(CACHED)),
+            writer: Mutex::default(),
+            written: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
+            committing: Mutex::default(),
+            mode: if synced { PersistMode::SyncData } else { PersistMode::Buffer },
+        };
+        records.fill_table()?;
+        Ok(records)
+    }
+
+    fn fill_table(&self) -> Result<(), StoreError> {
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        for entry in self.heads.iter() {
+            let (key, value) = entry.into_inner().map_err(|e| self.home.fault("read the heads of the records", e))?;
+            let unreadable = || fault::corrupt(STORE, "heads", "an entry is none of ours");
+            let id = words::id_of(&key).ok_or_else(unreadable)?;
+            table.set(id, &Head::from_bytes(&value).ok_or_else(unreadable)?, None);
+        }
+        Ok(())
+    }
+
+    pub(super) fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, id: ImageId) -> Result<Option<Record>, StoreError> {
+        Ok(self.shared(id)?.map(Arc::unwrap_or_clone))
+    }
+
+    fn shared(&self, id: ImageId) -> Result<Option<Arc<Record>>, StoreError> {
+        if let Some(known) = self.cache().get(&id) {
+            return Ok(Some(known.clone()));
+        }
+        let bytes = self.records.get(id.as_bytes()).map_err(|e| self.home.fault("read a record", e))?;
+        let Some(bytes) = bytes else { return Ok(None) };
+        let record: Record = rmp_serde::from_slice(&bytes).map_err(|e| fault::corrupt(STORE, id, e))?;
+        // Not into the cache: a writer may have been faster, and what is written goes there anyway.
+        Ok(Some(Arc::new(record)))
+    }
+
+    fn cache(&self) -> MutexGuard<'_, LruCache<ImageId, Arc<Record>>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn claim(&self, record: &Record) -> Result<Record, StoreError> {
+        let _turn = self.turn("claim an image")?;
+        match self.get(record.id())? {
+            Some(holder) => Ok(holder),
+            None => self.write(record.clone(), None),
+        }
+    }
+
+    /// False where the record's state is none of `from`.
+    pub(super) fn change(&self, id: ImageId, from: Option<&[State]>, change: &Change) -> Result<bool, StoreError> {
+        let _turn = self.turn("change a record")?;
+        let before = self.shared(id)?.ok_or_else(|| not_found(id))?;
+        if from.is_some_and(|from| !from.contains(&before.state)) {
+            return Ok(false);
+        }
+        let mut after = Record::clone(&before);
+        apply(&mut after, change);
+        self.write(after, Some(&before)).map(|_| true)
+    }
+
+    pub(super) fn vote(&self, id: ImageId, upload: UploadSeq, labels: &[Label]) -> Result<(), StoreError> {
+        let _turn = self.turn("add a vote")?;
+        let before = self.shared(id)?.ok_or_else(|| not_found(id))?;
+        let mut after = Record::clone(&before);
+        if add_vote(&mut after, upload, labels) {
+            self.write(after, Some(&before))?;
+        }
+        Ok(())
+    }
+
+    /// Nobody else writes records until it is dropped.
+    fn turn(&self, action: &str) -> Result<MutexGuard<'_, ()>, StoreError> {
+        self.home.check_space(action)?;
+        Ok(self.writer.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// In the writer's turn.
+    fn write(&self, record: Record, before: Option<&Record>) -> Result<Record, StoreError> {
+        let (id, mut head) = (record.id(), Head::of(&record));
+        if let Some(known) = self.table().get(id) {
+            head = Head { fingerprint: known.fingerprint, upload: known.upload, ..head };
+        }
+        let whole = rmp_serde::to_vec_named(&record).map_err(|e| fault::corrupt(STORE, id, e))?;
+        let mut batch = self.database.batch();
+        batch.insert(&self.records, id.as_bytes(), whole);
+        let repeated = before.and_then(|before| before.repeat.as_ref()).map(|repeat| repeat.of);
+        if before.is_none_or(|before| before.state != head.state || repeated != head.repeat_of) {
+            batch.insert(&self.heads, id.as_bytes(), head.to_bytes());
+        }
+        self.change_words(&mut batch, &record, before);
+        batch.commit().map_err(|e| self.home.fault("write a record", e))?;
+        self.written.fetch_add(1, Ordering::AcqRel);
+        // The record first: whoever finds its head must find what the head says.
+        self.cache().put(id, Arc::new(record.clone()));
+        self.table.write().unwrap_or_else(PoisonError::into_inner).set(id, &head, repeated);
+        Ok(record)
+    }
+
+    fn change_words(&self, batch: &mut OwnedWriteBatch, record: &Record, before: Option<&Record>) {
+        let same = |before: &Record| {
+            (&before.image.labels, &before.image.attributes) == (&record.image.labels, &record.image.attributes)
+        };
+        if before.is_some_and(same) {
+            return;
+        }
+        let (old, new) = (before.map(words::of).unwrap_or_default(), words::of(record));
+        for gone in old.iter().filter(|word| new.binary_search(word).is_err()) {
+            batch.remove(&self.words, words::key(gone, record.id()));
+        }
+        for come in new.iter().filter(|word| old.binary_search(word).is_err()) {
+            batch.insert(&self.words, words::key(come, record.id()), []);
+        }
+    }
+
+    pub(super) fn near_fingerprints(
+        &self,
+        queries: &[Fingerprint],
+        radius: u32,
+        states: &[State],
+        limit: usize,
+    ) -> Result<Vec<NearFingerprint>, StoreError> {
+        let near = self.table().near(queries, radius, States::of(states), limit);
+        let mut found = Vec::with_capacity(near.len());
+        for near in near {
+            // Its state may have changed since.
+            if let Some(record) = self.get(near.id)?.filter(|r| states.is_empty() || states.contains(&r.state)) {
+                found.push(NearFingerprint { record, distance: near.distance, query: near.query });
+            }
+        }
+        Ok(found)
+    }
+
+    pub(super) fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {
+        let ids = self.table().repeats_of(id);
+        let records = ids.into_iter().map(|id| self.get(id)).collect::<Result<Vec<_>, _>>()?;
+        Ok(records.into_iter().flatten().filter(|r| r.repeat.as_ref().is_some_and(|repeat| repeat.of == id)).collect())
+    }
+
+    /// Up to `limit` selected records after this id, in order, and whether there are more.
+    pub(super) fn page(
+        &self,
+        select: &Select,
+        after: Option<ImageId>,
+        limit: usize,
+    ) -> Result<(Vec<Record>, bool), StoreError> {
+        let mut records = Vec::with_capacity(limit.min(IDS));
+        let more = self.walk(select, after, |record| {
+            let full = records.len() == limit;
+            if !full {
+                records.push(record);
+            }
+            !full
+        })?;
+        Ok((records, more))
+    }
+
+    pub(super) fn count(&self, select: &Select) -> Result<u64, StoreError> {
+        if select.labels.is_empty() && select.attributes.is_empty() {
+            return Ok(self.table().count(States::of(&select.states)));
+        }
+        let mut count = 0;
+        self.walk(select, None, |_| {
+            count += 1;
+            true
+        })?;
+        Ok(count)
+    }
+
+    /// Shows selected records, in the order of their ids, until `go_on` says no; true when it did.
+    fn walk(
+        &self,
+        select: &Select,
+        mut after: Option<ImageId>,
+        mut go_on: impl FnMut(Record) -> bool,
+    ) -> Result<bool, StoreError> {
+        let states = States::of(&select.states);
+        loop {
+            let ids = self.ids(select, after, states)?;
+            let Some(last) = ids.last() else { return Ok(false) };
+            after = Some(*last);
+            for id in ids {
+                let Some(record) = self.get(id)?.filter(|record| matches(select, record)) else { continue };
+                if !go_on(record) {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+
+    /// The next ids that may be selected, in order; none at the end.
+    fn ids(&self, select: &Select, after: Option<ImageId>, states: States) -> Result<BTreeSet<ImageId>, StoreError> {
+        let fail = |e| self.home.fault("page through records", e);
+        let mut ids = BTreeSet::new();
+        let Some(any) = words::any_of(select) else {
+            let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(*id.as_bytes()));
+            for entry in self.heads.range((from, Bound::Unbounded)) {
+                let (key, value) = entry.into_inner().map_err(fail)?;
+                if Head::from_bytes(&value).is_some_and(|head| states.has(head.state)) {
+                    ids.extend(words::id_of(&key));
+                }
+                if ids.len() == IDS {
+                    break;
+                }
+            }
+            return Ok(ids);
+        };
+        for word in any {
+            let (from, to) = (after.map(|id| words::key(&word, id)), words::key(&word, ImageId::from_bytes([255; 16])));
+            let from = from.map_or_else(|| Bound::Included(words::prefix(&word)), Bound::Excluded);
+            for entry in self.words.range((from, Bound::Included(to))).take(IDS) {
+                ids.extend(words::id_of(&entry.key().map_err(fail)?));
+            }
+        }
+        // Of each word the next ones are there; beyond the shortest of these lists some may be missing.
+        while ids.len() > IDS {
+            ids.pop_last();
+        }
+        Ok(ids)
+    }
+
+    /// A write of somebody else into the same database that a commit must cover.
+    pub(super) fn wrote(&self) {
+        self.written.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Makes every write that returned before this call durable. Callers who come together share one.
+    pub(super) fn commit(&self) -> Result<(), StoreError> {
+        let mine = self.written.load(Ordering::Acquire);
+        if self.committed.load(Ordering::Acquire) >= mine {
+            return Ok(());
+        }
+        let _one_at_a_time = self.committing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.committed.load(Ordering::Acquire) < mine {
+            let covered = self.written.load(Ordering::Acquire);
+            self.database.persist(self.mode).map_err(|e| self.home.fault("commit", e))?;
+            self.committed.fetch_max(covered, Ordering::AcqRel);
+        }
+        Ok(())
+    }
+
+    /// Whether a commit waits for the disk.
+    pub(super) fn is_synced(&self) -> bool {
+        self.mode != PersistMode::Buffer
+    }
+}
+
+/// Opens or makes a keyspace.
+pub(super) fn keyspace(database: &Database, name: &str) -> fjall::Result<Keyspace> {
+    database.keyspace(name, || {
+        KeyspaceCreateOptions::default().max_memtable_size(MEMTABLE_BYTES).manual_journal_persist(true)
+    })
+}
