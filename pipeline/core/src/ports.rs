@@ -1,6 +1,6 @@
 //! What the stages need of the world. One contract suite a port; every adapter and every fake passes it.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -76,7 +76,7 @@ pub trait Blobs: Send + Sync + fmt::Debug {
 /// A picture whose fingerprint is near.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NearFingerprint {
-    pub record: Record,
+    pub record: Arc<Record>,
     /// Differing bits.
     pub distance: u32,
     /// Position of the nearest query.
@@ -86,7 +86,7 @@ pub struct NearFingerprint {
 /// A picture whose vector is near.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NearVector {
-    pub record: Record,
+    pub record: Arc<Record>,
     pub cosine: f32,
 }
 

@@ -25,7 +25,7 @@ use lru::LruCache;
 /// A picture that may show the same shot, and why it is suspected.
 #[derive(Clone, Debug)]
 pub struct Candidate {
-    pub record: Record,
+    pub record: Arc<Record>,
     pub found_by: FoundBy,
 }
 

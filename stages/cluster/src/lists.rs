@@ -5,6 +5,8 @@
 //!          a list or leaves one, the picture whose list it is gets looked at again.
 //! Weak at  more than [`WIDE`] neighbours: a picture that comes late misses those beyond.
 
+use std::sync::Arc;
+
 use dih_core::{
     ImageId,
     event::VectorSpace,
@@ -77,7 +79,7 @@ impl Lists<'_> {
             let Some(repeat) = &record.repeat else { continue };
             let nearer = matches!(repeat.found_by, FoundBy::Vector { cosine: of } if cosine > of);
             if nearer && !self.is_on_list_of(repeat.of, &record).await? {
-                out.push(record);
+                out.push(Arc::unwrap_or_clone(record));
             }
         }
         Ok(out)
@@ -93,7 +95,7 @@ impl Lists<'_> {
             let list = self.of(&junior.record, &near);
             let full = list.len() == self.config.candidates_max;
             if full && list.last().is_some_and(|last| last.cosine <= junior.cosine) {
-                room.push(junior.record.clone());
+                room.push(Record::clone(&junior.record));
             }
         }
         Ok(room)

@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, io::Write, path::Path};
 
 use bytes::Bytes;
-use dih_core::{BlobKey, Class, ImageId, StageError, VersionId, event::VectorSpace, ports::StoreError, record::State};
+use dih_core::{BlobKey, Class, ImageId, StageError, VersionId, event::VectorSpace, record::State};
 
 use crate::{
     assemble::Assembler,

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     ops::Bound,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -107,7 +107,7 @@ impl Index for MemoryIndex {
             .filter_map(|h| {
                 let distances = queries.iter().enumerate().map(|(query, q)| (h.fingerprint.distance(*q), query));
                 let (distance, query) = distances.min()?;
-                (distance <= radius).then(|| NearFingerprint { record: h.record.clone(), distance, query })
+                (distance <= radius).then(|| NearFingerprint { record: Arc::new(h.record.clone()), distance, query })
             })
             .collect();
         near.sort_by_key(|n| (n.distance, n.record.upload(), n.record.id()));
@@ -147,7 +147,7 @@ impl Index for MemoryIndex {
                 let stored = h.vectors.get(space).filter(|v| v.len() == unit.len())?;
                 let cosine: f32 = stored.iter().zip(&unit).map(|(a, b)| a * b).sum();
                 (cosine + COSINE_TOLERANCE >= cosine_min)
-                    .then(|| NearVector { record: h.record.clone(), cosine: cosine.clamp(-1.0, 1.0) })
+                    .then(|| NearVector { record: Arc::new(h.record.clone()), cosine: cosine.clamp(-1.0, 1.0) })
             })
             .collect();
         near.sort_by(|a, b| {
@@ -195,8 +195,6 @@ impl Index for MemoryIndex {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::contract;
 

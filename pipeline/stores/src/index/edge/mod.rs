@@ -350,7 +350,7 @@ impl Parts {
         let mut records = Vec::with_capacity(near.len());
         for (cosine, _, id) in near {
             // Its state may have changed since.
-            if let Some(record) = self.records.get(id)?.filter(|r| wanted.has(r.state)) {
+            if let Some(record) = self.records.shared(id)?.filter(|r| wanted.has(r.state)) {
                 records.push(NearVector { record, cosine: cosine.clamp(-1.0, 1.0) });
             }
         }

@@ -99,7 +99,8 @@ impl Records {
         Ok(self.shared(id)?.map(Arc::unwrap_or_clone))
     }
 
-    fn shared(&self, id: ImageId) -> Result<Option<Arc<Record>>, StoreError> {
+    /// As [`Records::get`], without a copy.
+    pub(super) fn shared(&self, id: ImageId) -> Result<Option<Arc<Record>>, StoreError> {
         if let Some(known) = self.cache().get(&id) {
             return Ok(Some(known.clone()));
         }
@@ -199,7 +200,7 @@ impl Records {
         let mut found = Vec::with_capacity(near.len());
         for near in near {
             // Its state may have changed since.
-            if let Some(record) = self.get(near.id)?.filter(|r| states.is_empty() || states.contains(&r.state)) {
+            if let Some(record) = self.shared(near.id)?.filter(|r| states.is_empty() || states.contains(&r.state)) {
                 found.push(NearFingerprint { record, distance: near.distance, query: near.query });
             }
         }

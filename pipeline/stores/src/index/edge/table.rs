@@ -115,10 +115,6 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn contains(&self, id: ImageId) -> bool {
-        self.places.contains_key(&id)
-    }
-
     pub(super) fn get(&self, id: ImageId) -> Option<Row> {
         let place = *self.places.get(&id)? as usize;
         Some(Row {
