@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use dih_tests::World;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -107,6 +107,7 @@ const CONSUMERS: [&str; 6] = ["ingest", "dedupe", "verify", "embed", "cluster", 
 const LINES: [&str; 4] = ["before_commit", "before_publish", "before_ack", "after_ack"];
 /// So that a killed delivery comes again soon.
 const LEASE: &str = "[broker]\nlease = \"2s\"\n";
+const BY_THE_BROKER: &str = "[runner]\nhand_over = false\n";
 
 /// Runs the command until it dies at this line; a run that ends otherwise fails the test.
 fn die_at(world: &World, args: &[&str], consumer: &str, line: &str) -> Result<()> {
@@ -134,9 +135,8 @@ fn uploads_of(world: &World) -> Result<u64> {
     Ok(world.run_json(&["audit", "--json"])?["uploads"].as_u64().unwrap_or(0))
 }
 
-#[test]
-fn death_between_write_publish_and_ack_of_any_stage_loses_nothing() -> Result<()> {
-    let places: Vec<_> = CONSUMERS.iter().flat_map(|consumer| LINES.map(|line| (*consumer, line))).collect();
+/// Dies once at each of these places, with a small crowd before each death.
+fn death_at_each(places: &[(&str, &str)], config: &str) -> Result<()> {
     let calm = World::new()?;
     for n in 0..places.len() {
         small_crowd(&calm, n)?;
@@ -144,7 +144,7 @@ fn death_between_write_publish_and_ack_of_any_stage_loses_nothing() -> Result<()
     let expected = finish(&calm)?;
 
     let struck = World::new()?;
-    std::fs::write(struck.home().join("dih.toml"), LEASE)?;
+    std::fs::write(struck.home().join("dih.toml"), config)?;
     for (n, (consumer, line)) in places.iter().enumerate() {
         small_crowd(&struck, n)?;
         die_at(&struck, &["run", "--until-idle"], consumer, line)?;
@@ -152,6 +152,20 @@ fn death_between_write_publish_and_ack_of_any_stage_loses_nothing() -> Result<()
     let members = finish(&struck)?;
     struck.audit_is_clean(uploads_of(&calm)?)?;
     check_same(&struck, &members, &calm, &expected)
+}
+
+#[test]
+fn death_between_write_publish_and_ack_of_any_stage_loses_nothing() -> Result<()> {
+    let places: Vec<_> = CONSUMERS.iter().flat_map(|consumer| LINES.map(|line| (*consumer, line))).collect();
+    death_at_each(&places, &format!("{LEASE}{BY_THE_BROKER}"))
+}
+
+#[test]
+fn death_between_two_stages_of_a_chain_and_at_its_end_loses_nothing() -> Result<()> {
+    let (first, handed_over) = CONSUMERS.split_first().context("there are stages")?;
+    let between = handed_over.iter().map(|consumer| (*consumer, "before_take"));
+    let places: Vec<_> = between.chain(LINES.map(|line| (*first, line))).collect();
+    death_at_each(&places, LEASE)
 }
 
 #[test]

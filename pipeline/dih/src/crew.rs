@@ -14,7 +14,7 @@ use dih_dedupe::Dedupe;
 use dih_embed::Embed;
 use dih_ingest::Ingest;
 use dih_organize::{Cut, Organize};
-use dih_runner::{Connection, Health, Input, RunError, Runner};
+use dih_runner::{Connection, Health, Input, Line, RunError, Runner};
 use dih_train::{OnnxPredict, Train};
 use dih_verify::Verify;
 use tokio::task::JoinSet;
@@ -27,6 +27,7 @@ pub struct Crew {
     healths: Vec<Health>,
     tasks: JoinSet<Result<(), RunError>>,
     shutdown: CancellationToken,
+    line: Line,
     /// Held while stages work: the home stays owned.
     _parts: Arc<Parts>,
 }
@@ -39,6 +40,7 @@ impl Crew {
             healths: Vec::new(),
             tasks: JoinSet::new(),
             shutdown: CancellationToken::new(),
+            line: Line::default(),
             _parts: parts.clone(),
         };
         for consumer in CONSUMERS.iter().filter(|c| stages.contains(&c.stage)) {
@@ -117,6 +119,7 @@ impl Crew {
 
     fn run<S: Stage<Input: Input>>(&mut self, stage: S, parts: &Parts, connection: &Connection, config: &Config) {
         let runner = Runner::new(connection.clone(), stage, Some(parts.index.clone()), config.runner.clone());
+        let runner = runner.in_line(&self.line);
         self.healths.push(runner.health());
         self.tasks.spawn(runner.run(self.shutdown.clone()));
     }

@@ -7,6 +7,8 @@
 /// Where in the handling of a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
+    /// The stage before has written; this one is about to take what it says, without the broker in between.
+    BeforeTake,
     /// The stage has written; its writes may not be durable.
     BeforeCommit,
     /// Durable, but nobody knows.
@@ -19,6 +21,7 @@ pub(crate) enum Place {
 impl Place {
     fn as_str(self) -> &'static str {
         match self {
+            Self::BeforeTake => "before_take",
             Self::BeforeCommit => "before_commit",
             Self::BeforePublish => "before_publish",
             Self::BeforeAck => "before_ack",

@@ -170,7 +170,7 @@ impl Health {
         if attempt > 1 {
             metrics::counter!(names::STAGE_REDELIVERED, "consumer" => self.inner.consumer).increment(1);
         }
-        InFlight { health: self.clone(), outcome: "cancelled", since: Instant::now() }
+        InFlight { health: self.clone(), outcome: "cancelled", since: Instant::now(), took: None }
     }
 }
 
@@ -179,9 +179,15 @@ pub(crate) struct InFlight {
     health: Health,
     outcome: &'static str,
     since: Instant,
+    took: Option<Duration>,
 }
 
 impl InFlight {
+    /// The stage is done with it; what is left of its way counts for others.
+    pub(crate) fn processed(&mut self) {
+        self.took = Some(self.since.elapsed());
+    }
+
     /// The answer, from a small closed set.
     pub(crate) fn answered(mut self, outcome: &'static str) {
         self.outcome = outcome;
@@ -192,10 +198,10 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let consumer = self.health.inner.consumer;
         self.health.inner.answered.fetch_add(1, Ordering::Release);
-        self.health.progress();
         metrics::counter!(names::STAGE_ANSWERED, "consumer" => consumer, "outcome" => self.outcome).increment(1);
         metrics::gauge!(names::STAGE_IN_FLIGHT, "consumer" => consumer).decrement(1.0);
-        metrics::histogram!(names::STAGE_PROCESS_SECONDS, "consumer" => consumer).record(self.since.elapsed());
+        metrics::histogram!(names::STAGE_PROCESS_SECONDS, "consumer" => consumer)
+            .record(self.took.unwrap_or_else(|| self.since.elapsed()));
     }
 }
 

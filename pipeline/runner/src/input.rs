@@ -3,7 +3,7 @@
 use dih_core::{
     Epoch, Millis, Notice, UploadSeq,
     event::{
-        CutRequested, ImageClustered, ImageEmbedded, ImageStored, ImageUnique, ImageVerified, JobFailed,
+        CutRequested, Image, ImageClustered, ImageEmbedded, ImageStored, ImageUnique, ImageVerified, JobFailed,
         TrainingRequested, Upload,
     },
     verdict::{Answer, Status},
@@ -19,6 +19,16 @@ pub trait Input: Wire + Send + 'static {
 
     /// The upload it belongs to; None for jobs.
     fn upload(&self, arrival: &Arrival) -> Option<UploadSeq>;
+
+    /// The epoch of its image; the first for all others.
+    fn epoch(&self) -> Epoch {
+        Epoch(0)
+    }
+
+    /// Reads it out of what another stage says, where it is such a fact.
+    fn handed(_notice: Notice) -> Option<Self> {
+        None
+    }
 
     /// Says what is wrong with an input that can be read but must not be believed.
     fn fault(&self, _arrival: &Arrival) -> Option<String> {
@@ -95,16 +105,32 @@ fn bare(upload: UploadSeq, epoch: Epoch, arrival: &Arrival, death: &Death) -> An
     }
 }
 
+/// Of every fact about an image. The upload belongs to the name: two uploads of the same bytes have one image, and two
+/// answers.
+pub(crate) fn identity_of(image: &Image) -> String {
+    format!("{}.{}.{}", image.upload, image.id, image.epoch)
+}
+
 macro_rules! facts {
-    ($($name:ident: $label_score:expr),* $(,)?) => {$(
+    ($($name:ident, $notice:ident: $label_score:expr),* $(,)?) => {$(
         impl Input for $name {
             fn identity(&self, _: &Arrival) -> String {
-                // The upload belongs to the name: two uploads of the same bytes have one image, and two answers.
-                format!("{}.{}.{}", self.image.upload, self.image.id, self.image.epoch)
+                identity_of(&self.image)
             }
 
             fn upload(&self, _: &Arrival) -> Option<UploadSeq> {
                 Some(self.image.upload)
+            }
+
+            fn epoch(&self) -> Epoch {
+                self.image.epoch
+            }
+
+            fn handed(notice: Notice) -> Option<Self> {
+                match notice {
+                    Notice::$notice(fact) => Some(fact),
+                    _ => None,
+                }
             }
 
             fn obituary(input: Option<Self>, arrival: &Arrival, death: &Death) -> Option<Notice> {
@@ -124,11 +150,11 @@ macro_rules! facts {
 }
 
 facts! {
-    ImageStored: |_| None,
-    ImageUnique: |_| None,
-    ImageVerified: |fact| fact.label_score,
-    ImageEmbedded: |fact| fact.label_score,
-    ImageClustered: |fact| fact.label_score,
+    ImageStored, Stored: |_| None,
+    ImageUnique, Unique: |_| None,
+    ImageVerified, Verified: |fact| fact.label_score,
+    ImageEmbedded, Embedded: |fact| fact.label_score,
+    ImageClustered, Clustered: |fact| fact.label_score,
 }
 
 macro_rules! jobs {

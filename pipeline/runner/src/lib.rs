@@ -37,6 +37,6 @@ pub use connection::{Access, ConnectError, ConnectOptions, Connection, Secret};
 pub use error::BusError;
 pub use health::Health;
 pub use input::{Death, Input};
-pub use run::{RunError, Runner};
+pub use run::{Line, RunError, Runner};
 pub use submit::{Receipt, SubmitError, Submitter};
 pub use topology::TopologyError;

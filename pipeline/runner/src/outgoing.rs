@@ -7,7 +7,7 @@ use bytes::Bytes;
 use dih_core::{
     Epoch, Notice, UploadSeq,
     event::{DeadLetter, Image},
-    topology::{self, header, subject},
+    topology::{self, ConsumerSpec, header, subject},
     verdict::{Answer, Status},
 };
 use dih_proto::Wire;
@@ -49,19 +49,20 @@ impl Outgoing {
     /// `cause` names what it follows from. The name of the message says what it says, so that a redelivery, after which
     /// less or more may follow from the same cause, neither repeats nor loses any of it.
     pub(crate) fn notice(notice: &Notice, cause: &str) -> Self {
-        let fact = |consumer: &str, image: &Image, body: Vec<u8>| {
+        let fact = |body: Vec<u8>| {
+            let (taker, image) = taker_of(notice).expect("every fact has its taker");
             let mut headers = HeaderMap::new();
-            let id = format!("{cause}.{consumer}.{}.{}", image.upload, image.epoch);
+            let id = format!("{cause}.{}.{}.{}", taker.name, image.upload, image.epoch);
             headers.insert(header::MSG_ID, id.as_str());
-            let subject = subject_of(consumer).to_owned();
+            let subject = taker.subject.to_owned();
             Self { subject, headers, body: body.into(), verdict: None }.of(image.upload, image.epoch)
         };
         match notice {
-            Notice::Stored(event) => fact("dedupe", &event.image, event.encode()),
-            Notice::Unique(event) => fact("verify", &event.image, event.encode()),
-            Notice::Verified(event) => fact("embed", &event.image, event.encode()),
-            Notice::Embedded(event) => fact("cluster", &event.image, event.encode()),
-            Notice::Clustered(event) => fact("organize", &event.image, event.encode()),
+            Notice::Stored(event) => fact(event.encode()),
+            Notice::Unique(event) => fact(event.encode()),
+            Notice::Verified(event) => fact(event.encode()),
+            Notice::Embedded(event) => fact(event.encode()),
+            Notice::Clustered(event) => fact(event.encode()),
             Notice::Answer(answer) => Self::answer(answer),
             Notice::Published(event) => {
                 let id = format!("{cause}.published");
@@ -96,6 +97,19 @@ impl Outgoing {
         }
         message
     }
+}
+
+/// The consumer that takes a fact, and the image it is about. None for what goes to no stage.
+pub(crate) fn taker_of(notice: &Notice) -> Option<(&'static ConsumerSpec, &Image)> {
+    let (taker, image) = match notice {
+        Notice::Stored(fact) => ("dedupe", &fact.image),
+        Notice::Unique(fact) => ("verify", &fact.image),
+        Notice::Verified(fact) => ("embed", &fact.image),
+        Notice::Embedded(fact) => ("cluster", &fact.image),
+        Notice::Clustered(fact) => ("organize", &fact.image),
+        Notice::Answer(_) | Notice::Published(_) | Notice::Trained(_) | Notice::JobFailed(_) => return None,
+    };
+    Some((topology::consumer(taker).expect("the name is a row of the table"), image))
 }
 
 /// Subject that feeds a consumer of the table.

@@ -41,8 +41,10 @@ pub(crate) async fn publish_all(connection: &Connection, messages: &[Outgoing]) 
         };
         match result {
             Ok(_) => {}
-            Err(error) if error.kind() == PublishErrorKind::StreamNotFound => insist(connection, message).await?,
-            Err(error) => forgive_second_verdict(connection, message, error).await?,
+            Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
+                Box::pin(insist(connection, message)).await?
+            }
+            Err(error) => Box::pin(forgive_second_verdict(connection, message, error)).await?,
         }
     }
     Ok(())

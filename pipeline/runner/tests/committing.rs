@@ -14,11 +14,11 @@ use dih_core::{
     image::Fingerprint,
     ports::{Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
-    topology::{DEAD, UPLOADS, VERDICTS},
+    topology::{DEAD, IMAGES, UPLOADS, VERDICTS},
 };
-use dih_runner::{RunError, Runner};
+use dih_runner::{Health, Line, RunError, Runner};
 use tokio_util::sync::CancellationToken;
-use world::{Obedient, World, config, until};
+use world::{CurateUnique, Obedient, Second, World, config, until};
 
 /// An index of which only the commit is asked: it fails so many times, and then holds.
 #[derive(Debug, Default)]
@@ -134,6 +134,36 @@ async fn nothing_is_published_before_the_commit_and_a_store_that_is_away_kills_n
     assert_eq!((world.stream_len(VERDICTS).await, world.stream_len(DEAD).await), (1, 0));
     shutdown.cancel();
     task.await.expect("no panic").expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_all_stages_of_a_chain_wrote_is_made_durable_once_and_before_anything_is_published() {
+    let world = World::new().await;
+    let index = Arc::new(OnlyCommits { failures: 3.into(), ..OnlyCommits::default() });
+    let (line, shutdown) = (Line::default(), CancellationToken::new());
+    let (connection, known) = (&world.connection, || Some(index.clone() as Arc<dyn Index>));
+    let verify = Runner::new(connection.clone(), CurateUnique, known(), config()).in_line(&line);
+    let dedupe = Runner::new(connection.clone(), Second::default(), known(), config()).in_line(&line);
+    let ingest = Runner::new(connection.clone(), Obedient::new(), None, config()).in_line(&line);
+    let healths = [verify.health(), dedupe.health()];
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(verify.run(shutdown.clone()));
+    tasks.spawn(dedupe.run(shutdown.clone()));
+    until("both take work", async || healths.iter().all(Health::is_ready)).await;
+    tasks.spawn(ingest.run(shutdown.clone()));
+    world.submit(&["emit a"]).await;
+    until("it is answered", async || {
+        let answered = world.stream_len(VERDICTS).await;
+        assert!(answered == 0 || index.commits.load(Ordering::SeqCst) > 0, "answered before it was durable");
+        world.stream_len(UPLOADS).await == 0
+    })
+    .await;
+    assert_eq!(index.commits.load(Ordering::SeqCst), 1);
+    assert_eq!((world.ever_in(IMAGES).await, world.stream_len(DEAD).await), (0, 0));
+    shutdown.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        ended.expect("no panic").expect("an orderly end");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 mod world;
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use dih_core::{
     StageName, UploadSeq,
@@ -183,6 +183,23 @@ async fn a_second_verdict_is_refused_by_the_broker_and_is_no_error() {
     assert_eq!(answered(&world, uploads[0]).await, Status::Curated);
     emptied(&world, UPLOADS).await;
     assert_eq!((world.stream_len(VERDICTS).await, world.stream_len(DEAD).await), (1, 0));
+    running.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_asked_for_than_there_is_room() {
+    let world = World::new().await;
+    let names: Vec<String> = (0..400).map(|n| format!("brief {n}")).collect();
+    world.submit(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let narrow = RunnerConfig { items_max: NonZeroUsize::MIN.saturating_add(3), ..config() };
+    let running = world.run_with(Obedient::new(), narrow, 4);
+    let stream = world.connection.jetstream().get_stream(UPLOADS).await.expect("made by setup");
+    until("all is done", async || {
+        let info = stream.consumer_info("ingest").await.expect("made by setup");
+        assert!(info.num_ack_pending <= 4, "{} wait for an answer", info.num_ack_pending);
+        info.num_pending == 0 && info.num_ack_pending == 0
+    })
+    .await;
     running.stop().await.expect("an orderly end");
 }
 

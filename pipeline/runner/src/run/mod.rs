@@ -5,14 +5,21 @@
 //! Crash    safe at any line, see [`work`].
 //! Weak at  one open request a consumer: what comes faster than a round trip waits for it.
 
+mod chain;
 mod delay;
 mod lease;
+mod line;
 mod pull;
 mod solo;
 mod tries;
 mod work;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    pin::pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use async_nats::Message;
 use dih_core::{
@@ -23,11 +30,12 @@ use dih_core::{
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
-    time::{sleep, timeout},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+pub use self::line::Line;
 use self::{
     pull::{Pulled, Puller},
     tries::TriesBook,
@@ -66,6 +74,7 @@ pub struct Runner<S> {
     config: RunnerConfig,
     tries_max: u64,
     health: Health,
+    line: Line,
 }
 
 impl<S: Stage<Input: Input>> fmt::Debug for Runner<S> {
@@ -82,7 +91,17 @@ impl<S: Stage<Input: Input>> Runner<S> {
     /// `index`: committed after the stage's writes and before anything is published; None where the stage has none.
     pub fn new(connection: Connection, stage: S, index: Option<Arc<dyn Index>>, config: RunnerConfig) -> Self {
         let tries_max = spec_of::<S>().tries_max;
-        Self { connection, stage, index, config, tries_max, health: Health::new(S::CONSUMER) }
+        let (health, line) = (Health::new(S::CONSUMER), Line::default());
+        Self { connection, stage, index, config, tries_max, health, line }
+    }
+
+    /// Hands over to the other stages of this line, and takes from them, if [`RunnerConfig::hand_over`] allows it.
+    #[must_use]
+    pub fn in_line(mut self, line: &Line) -> Self {
+        if self.config.hand_over {
+            self.line = line.clone();
+        }
+        self
     }
 
     /// In place of the number in the table.
@@ -122,23 +141,21 @@ impl<S: Stage<Input: Input>> Runner<S> {
         let puller = Puller::open(&self.connection, spec.stream, spec.name).await.map_err(could_not)?;
         let room = Room::new(&self.config, self.connection.payload_bytes_max());
         tracing::info!(consumer, lease = ?lease, items_max = self.config.items_max, "taking work");
-        let work = Loop {
-            spec,
-            room,
-            puller,
-            tasks: JoinSet::new(),
-            stop: CancellationToken::new(),
-            worker: Arc::new(Worker {
-                connection: self.connection,
-                stage: self.stage,
-                index: self.index,
-                config: self.config,
-                tries_max: self.tries_max,
-                lease,
-                tries,
-                health: self.health,
-            }),
-        };
+        let worker = Arc::new(Worker {
+            connection: self.connection,
+            stage: self.stage,
+            index: self.index,
+            guests: Semaphore::new(self.config.items_max.get()),
+            config: self.config,
+            tries_max: self.tries_max,
+            lease,
+            tries,
+            health: self.health,
+            line: self.line,
+        });
+        let taker: Weak<Worker<S>> = Arc::downgrade(&worker);
+        worker.line.join(consumer, taker);
+        let work = Loop { spec, room, puller, tasks: JoinSet::new(), stop: CancellationToken::new(), worker };
         work.run(shutdown).await
     }
 }
@@ -224,21 +241,26 @@ impl<S: Stage<Input: Input>> Loop<S> {
     /// Until told to stop, or a reason to halt.
     async fn take_work(&mut self, shutdown: &CancellationToken) -> Option<String> {
         self.worker.health.set(State::Ready);
+        // A long job is no reason to take the loop for dead.
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stopped = pin!(shutdown.cancelled());
         loop {
             if let (true, Some((items, bytes))) = (self.puller.is_idle(), self.room.free()) {
                 self.puller.ask(items, bytes).await;
             }
             let waiting = self.puller.is_idle();
             tokio::select! {
-                () = shutdown.cancelled() => return None,
+                biased; // in this order: what can end makes room, and timers are looked at only where there is nothing to do
+                () = &mut stopped => return None,
                 Some(done) = self.tasks.join_next() => {
-                    if let Some(reason) = reason_to_halt(done) {
+                    let more = std::iter::from_fn(|| self.tasks.try_join_next());
+                    if let Some(reason) = std::iter::once(done).chain(more).find_map(reason_to_halt) {
                         return Some(reason);
                     }
                 }
                 pulled = self.puller.next(), if !waiting => self.accept(pulled).await,
-                // A long job is no reason to take the loop for dead.
-                () = sleep(TICK) => {}
+                _ = tick.tick() => {}
             }
             self.worker.health.progress();
         }

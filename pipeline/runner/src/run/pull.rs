@@ -1,7 +1,8 @@
 //! Asks the broker for work and reads what comes.
 //!
 //! Takes    the room that is free. Gives messages, one by one, over one inbox for the whole run.
-//! Keeps    one open request at most; so what arrives always fits the room that was asked for.
+//! Keeps    one open request at most; so what arrives always fits the room that was asked for. Each request has a number,
+//!          part of the subject that the broker answers on: word that an earlier one is over must not end the present one.
 //! Weak at  a request that the broker forgot (it was restarted) is noticed when its time is over, within 5 s.
 
 use std::time::Duration;
@@ -42,8 +43,10 @@ pub(super) enum Pulled {
 
 pub(super) struct Puller {
     connection: Connection,
-    subject: String,
-    inbox: Subject,
+    subject: Subject,
+    inbox: String,
+    /// Number of the latest request.
+    request: u64,
     messages: Subscriber,
     state: State,
     rest: Duration,
@@ -51,13 +54,14 @@ pub(super) struct Puller {
 
 impl Puller {
     pub(super) async fn open(connection: &Connection, stream: &str, consumer: &str) -> Result<Self, BusError> {
-        let inbox = Subject::from(connection.client().new_inbox());
-        let messages = connection.client().subscribe(inbox.clone()).await;
+        let inbox = connection.client().new_inbox();
+        let messages = connection.client().subscribe(format!("{inbox}.*")).await;
         Ok(Self {
             messages: messages.map_err(|e| BusError::unavailable("subscribe to deliveries", e))?,
             connection: connection.clone(),
-            subject: format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"),
+            subject: Subject::from(format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}")),
             inbox,
+            request: 0,
             state: State::Idle,
             rest: REST_FIRST,
         })
@@ -71,7 +75,9 @@ impl Puller {
     pub(super) async fn ask(&mut self, items: usize, bytes: usize) {
         let request = BatchConfig { batch: items, expires: Some(REQUEST), max_bytes: bytes, ..BatchConfig::default() };
         let body = serde_json::to_vec(&request).expect("plain numbers are JSON");
-        let sent = self.connection.client().publish_with_reply(self.subject.clone(), self.inbox.clone(), body.into());
+        self.request += 1;
+        let reply = self.reply();
+        let sent = self.connection.client().publish_with_reply(self.subject.clone(), reply, body.into());
         self.state = match sent.await {
             Ok(()) => State::Open { left: items, until: Instant::now() + REQUEST + GRACE },
             Err(error) => {
@@ -79,6 +85,11 @@ impl Puller {
                 self.resting()
             }
         };
+    }
+
+    /// Where the broker answers the latest request.
+    fn reply(&self) -> String {
+        format!("{}.{}", self.inbox, self.request)
     }
 
     fn resting(&mut self) -> State {
@@ -109,6 +120,8 @@ impl Puller {
                 Pulled::Message(message)
             }
             Some(StatusCode::IDLE_HEARTBEAT) => Pulled::Nothing,
+            // It had given all that was asked for, or was given up.
+            Some(_) if message.subject.as_str() != self.reply() => Pulled::Nothing,
             Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => {
                 self.rest = REST_FIRST;
                 self.state = State::Idle;

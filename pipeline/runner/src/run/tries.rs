@@ -62,9 +62,13 @@ impl TriesBook {
 
     /// Asks the broker only for a delivery that is not the first.
     pub(super) async fn of(&self, arrival: &Arrival) -> Result<Tries, BusError> {
-        if arrival.attempt <= 1 {
-            return Ok(Tries::default());
+        match arrival.attempt {
+            0 | 1 => Ok(Tries::default()),
+            _ => Box::pin(self.read(arrival)).await,
         }
+    }
+
+    async fn read(&self, arrival: &Arrival) -> Result<Tries, BusError> {
         let found = self.bucket.get(key(arrival)).await;
         let found =
             found.map_err(|e| BusError::unavailable(format!("read how often {} was tried", key(arrival)), e))?;
@@ -83,7 +87,7 @@ impl TriesBook {
     /// Forgets a message that is done.
     pub(super) async fn forget(&self, arrival: &Arrival) {
         if arrival.attempt > 1
-            && let Err(error) = self.bucket.purge(key(arrival)).await
+            && let Err(error) = Box::pin(self.bucket.purge(key(arrival))).await
         {
             tracing::debug!(%error, "could not forget the tries of a message");
         }

@@ -7,16 +7,20 @@ use std::{any::Any, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_nats::jetstream::AckKind;
 use dih_core::{
-    Class, Classify, Delivery, Millis, Outcome, Stage, StageError, chain, event::DeadLetter, metrics as names,
+    Class, Classify, Delivery, Millis, Notice, Outcome, Stage, StageError, chain, event::DeadLetter, metrics as names,
     ports::Index,
 };
 use dih_proto::Wire;
-use futures::FutureExt;
+use futures::{FutureExt, future::BoxFuture};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::{
+    chain::{Chain, Link, Photo},
     delay::{Failing, delay, give_up},
     lease,
+    line::{Line, Taker},
     solo::{self, Company, Judgement},
     tries::{Tries, TriesBook},
 };
@@ -31,7 +35,6 @@ use crate::{
 const CONFIRM_MAX: Duration = Duration::from_secs(10);
 
 /// Everything one delivery needs; shared by all that are in work.
-#[derive(Debug)]
 pub(super) struct Worker<S> {
     pub(super) connection: Connection,
     pub(super) stage: S,
@@ -41,10 +44,13 @@ pub(super) struct Worker<S> {
     pub(super) lease: Duration,
     pub(super) tries: TriesBook,
     pub(super) health: Health,
+    pub(super) line: Line,
+    /// Places for what other stages hand over.
+    pub(super) guests: Semaphore,
 }
 
 /// What kept a delivery from being done.
-enum Failure {
+pub(super) enum Failure {
     /// The stage asks for another try; the message may be at fault.
     Retry(StageError),
     /// A store or the broker is away; the message is not at fault.
@@ -61,6 +67,14 @@ impl Failure {
         match error.class() {
             Class::Halt => Self::Halt(chain(error).to_string()),
             Class::Retry | Class::BadInput => Self::Away(chain(error).to_string()),
+        }
+    }
+
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Retry(error) => error.to_string(),
+            Self::Away(reason) | Self::Halt(reason) => reason.clone(),
+            Self::Bad(death) => death.chain.join(": "),
         }
     }
 
@@ -83,6 +97,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
     pub(super) async fn handle(&self, arrival: Arrival, stop: CancellationToken) -> Option<String> {
         let in_flight = self.health.received(arrival.attempt);
         let ended = tokio::select! {
+            biased; // most are done before anybody needs to look at the lease
             ended = self.attend(&arrival) => ended,
             () = lease::until_lost(&self.connection, &arrival, self.lease) => {
                 metrics::counter!(names::STAGE_LEASES_LOST, "consumer" => S::CONSUMER).increment(1);
@@ -90,7 +105,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
                 Ok("lease_lost")
             }
             () = stop.cancelled() => {
-                self.hand_back(&arrival).await;
+                Box::pin(self.hand_back(&arrival)).await;
                 Ok("handed_back")
             }
         };
@@ -100,7 +115,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
                 None
             }
             Err(reason) => {
-                self.hand_back(&arrival).await;
+                Box::pin(self.hand_back(&arrival)).await;
                 in_flight.answered("halted");
                 Some(reason)
             }
@@ -113,19 +128,27 @@ impl<S: Stage<Input: Input>> Worker<S> {
             Ok(tries) => tries,
             Err(error) => {
                 let reason = chain(&error).to_string();
-                return Ok(self.postpone(arrival, Tries::default(), &reason).await);
+                return Ok(Box::pin(self.postpone(arrival, Tries::default(), &reason)).await);
             }
         };
-        let (tries, mut failure) = match solo::judge(tries, arrival.attempt) {
+        let (tries, failure) = match solo::judge(tries, arrival.attempt) {
             Judgement::Guilty => (tries, Failure::Bad(crashed(tries))),
             judgement => {
                 let (tries, _company) = self.company(arrival, tries, judgement).await;
-                match self.work(arrival).await {
+                // What a suspect says goes through the broker, so that the stage is found in which it kills.
+                let line = if judgement == Judgement::Innocent { &self.line } else { &Line::default() };
+                match self.work(arrival, line).await {
                     Ok(outcome) => return Ok(outcome),
                     Err(failure) => (tries, failure),
                 }
             }
         };
+        // In a box, as everything that is rare: what is not stays small, and is moved about in little time.
+        Box::pin(self.fail(arrival, tries, failure)).await
+    }
+
+    /// Gives the name of what became of a delivery that could not be done, or the reason to halt.
+    async fn fail(&self, arrival: &Arrival, tries: Tries, mut failure: Failure) -> Result<&'static str, String> {
         // Twice at most: a death may itself fail, and then is no death any more.
         loop {
             failure = match failure {
@@ -153,20 +176,23 @@ impl<S: Stage<Input: Input>> Worker<S> {
         }
         let company = solo::alone().await;
         let tries = tries.begun_alone();
-        self.tries.note(arrival, tries).await;
+        Box::pin(self.tries.note(arrival, tries)).await;
         (tries, company)
     }
 
-    async fn work(&self, arrival: &Arrival) -> Result<&'static str, Failure> {
+    async fn work(&self, arrival: &Arrival, line: &Line) -> Result<&'static str, Failure> {
         let input = self.decode(arrival)?;
         let cause = format!("{}.{}", arrival.consumer.name, input.identity(arrival));
-        let upload = input.upload(arrival);
-        let outcome = self.process(Delivery { input, upload, attempt: arrival.attempt }).await?;
+        let (upload, epoch, attempt) = (input.upload(arrival), input.epoch(), arrival.attempt);
+        let outcome = self.process(Delivery { input, upload, attempt }).await?;
         let kind = outcome.kind();
-        self.settle(&cause, outcome).await?;
+        let photo = upload.map(|upload| Photo { upload, epoch, attempt });
+        let chain = Chain::follow(line, arrival.consumer, cause, outcome, photo).await;
+        self.settle(&chain).await?;
         pass(S::CONSUMER, Place::BeforeAck);
         self.acknowledge(arrival).await;
         self.health.succeeded();
+        chain.succeeded();
         pass(S::CONSUMER, Place::AfterAck);
         Ok(kind)
     }
@@ -188,15 +214,14 @@ impl<S: Stage<Input: Input>> Worker<S> {
         }
     }
 
-    /// Makes the stage's writes durable, then tells everybody.
-    async fn settle(&self, cause: &str, outcome: Outcome) -> Result<(), Failure> {
+    /// Makes the writes of all stages of the chain durable, then tells everybody.
+    async fn settle(&self, chain: &Chain) -> Result<(), Failure> {
         pass(S::CONSUMER, Place::BeforeCommit);
-        if let Some(index) = &self.index {
+        for index in chain.indexes(self.index.as_ref()) {
             index.commit().await.map_err(|e| Failure::around(&e))?;
         }
         pass(S::CONSUMER, Place::BeforePublish);
-        let messages: Vec<_> = outcome.notices.iter().map(|notice| Outgoing::notice(notice, cause)).collect();
-        publish_all(&self.connection, &messages).await.map_err(|e| Failure::around(&e))
+        publish_all(&self.connection, chain.messages()).await.map_err(|e| Failure::around(&e))
     }
 
     /// Only a confirmed answer is one. Without it the delivery comes again, and changes nothing.
@@ -265,7 +290,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
         if let Some(input) = input {
             let delivery = Delivery { input, upload, attempt: arrival.attempt };
             match AssertUnwindSafe(self.stage.fallen(delivery)).catch_unwind().await {
-                Ok(Ok(outcome)) => self.settle(&format!("{cause}.fallen"), outcome).await?,
+                Ok(Ok(outcome)) => self.settle(&Chain::of(&format!("{cause}.fallen"), &outcome.notices)).await?,
                 Ok(Err(error)) if error.class() == Class::Retry => return Err(Failure::Away(error.to_string())),
                 Ok(Err(error)) if error.class() == Class::Halt => return Err(Failure::Halt(error.to_string())),
                 Ok(Err(error)) => tracing::error!(%error, "what depends on a dead message was not put right"),
@@ -277,7 +302,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
         let input = S::Input::decode_shared(arrival.payload.clone()).ok();
         let obituary = S::Input::obituary(input, arrival, death);
         let upload = upload.or(match &obituary {
-            Some(dih_core::Notice::Answer(answer)) => Some(answer.upload),
+            Some(Notice::Answer(answer)) => Some(answer.upload),
             _ => None,
         });
         let mut messages = vec![Outgoing::dead(&letter(arrival, death, upload))];
@@ -290,6 +315,34 @@ impl<S: Stage<Input: Input>> Worker<S> {
         }
         self.tries.forget(arrival).await;
         Ok(())
+    }
+}
+
+impl<S: Stage<Input: Input>> Taker for Worker<S> {
+    fn is_ready(&self) -> bool {
+        self.health.is_ready()
+    }
+
+    fn take(&self, fact: Notice, photo: Photo) -> BoxFuture<'_, Result<(Outcome, Link), Failure>> {
+        let Photo { upload, attempt, .. } = photo;
+        let span = tracing::debug_span!("handed over", consumer = S::CONSUMER, upload = upload.0, attempt);
+        let take = async move {
+            let _place = self.guests.acquire().await.expect("the places are never closed");
+            let mut in_flight = self.health.received(attempt);
+            let input = S::Input::handed(fact).expect("the line knows who takes what");
+            match self.process(Delivery { input, upload: Some(upload), attempt }).await {
+                Ok(outcome) => {
+                    in_flight.processed();
+                    let link = Link::new(self.health.clone(), in_flight, outcome.kind(), self.index.clone());
+                    Ok((outcome, link))
+                }
+                Err(failure) => {
+                    in_flight.answered("handed_back");
+                    Err(failure)
+                }
+            }
+        };
+        take.instrument(span).boxed()
     }
 }
 

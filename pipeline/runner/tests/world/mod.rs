@@ -16,13 +16,13 @@ use bytes::Bytes;
 use dih_core::{
     Class, Delivery, DeviceId, Epoch, ImageId, Label, Millis, Notice, Outcome, Stage, StageError, StageName, UploadSeq,
     config::HumanDuration,
-    event::{Content, Image, ImageStored, Upload},
+    event::{Content, Image, ImageStored, ImageUnique, Upload},
     image::{Fingerprint, Fingerprints, Format, Measures, Size},
     topology::LEASE,
     verdict::{Answer, Status},
 };
 use dih_runner::{
-    ConnectOptions, Connection, Health, RunError, Runner, RunnerConfig, Submitter, health::State, topology,
+    ConnectOptions, Connection, Health, Line, RunError, Runner, RunnerConfig, Submitter, health::State, topology,
 };
 use tempfile::TempDir;
 use tokio::{task::JoinHandle, time::sleep};
@@ -98,6 +98,12 @@ impl World {
         uploads
     }
 
+    /// Messages that a stream has ever taken.
+    pub async fn ever_in(&self, name: &str) -> u64 {
+        let stream = self.connection.jetstream().get_stream(name).await.expect("made by setup");
+        stream.cached_info().state.last_sequence
+    }
+
     pub async fn stream_len(&self, name: &str) -> u64 {
         let stream = self.connection.jetstream().get_stream(name).await.expect("made by setup");
         stream.cached_info().state.messages
@@ -114,11 +120,20 @@ impl World {
         config: RunnerConfig,
         tries_max: u64,
     ) -> Running {
-        let runner = Runner::new(self.connection.clone(), stage, None, config).tries_max(tries_max);
-        let (health, shutdown) = (runner.health(), CancellationToken::new());
-        let task = tokio::spawn(runner.run(shutdown.clone()));
-        Running { health, shutdown, task }
+        start_runner(Runner::new(self.connection.clone(), stage, None, config).tries_max(tries_max))
     }
+
+    /// Runs a stage that hands over to the others of the line, and takes from them.
+    pub fn run_in_line<S: Stage<Input: dih_runner::Input>>(&self, line: &Line, stage: S) -> Running {
+        let runner = Runner::new(self.connection.clone(), stage, None, config()).tries_max(4).in_line(line);
+        start_runner(runner)
+    }
+}
+
+pub fn start_runner<S: Stage<Input: dih_runner::Input>>(runner: Runner<S>) -> Running {
+    let (health, shutdown) = (runner.health(), CancellationToken::new());
+    let task = tokio::spawn(runner.run(shutdown.clone()));
+    Running { health, shutdown, task }
 }
 
 impl Drop for World {
@@ -280,6 +295,10 @@ impl Stage for Obedient {
             "panic" => unreachable!("told to"),
             // Only a process that is there to be killed.
             "poison" if std::env::var_os(VICTIM).is_some() => std::process::abort(),
+            "brief" => {
+                sleep(Duration::from_millis(3)).await;
+                Outcome::answer(answer(upload, Status::Curated))
+            }
             "slow" => {
                 sleep(Duration::from_millis(1500)).await;
                 Outcome::answer(answer(upload, Status::Curated))
@@ -303,6 +322,53 @@ pub struct Outer(#[source] pub Inner);
 #[derive(Debug, thiserror::Error)]
 #[error("inner reason")]
 pub struct Inner;
+
+/// Dedupe that obeys the second word of the source.
+#[derive(Clone, Debug, Default)]
+pub struct Second {
+    pub tale: Tale,
+}
+
+impl Stage for Second {
+    const CONSUMER: &'static str = "dedupe";
+    type Input = ImageStored;
+
+    async fn process(&self, delivery: Delivery<ImageStored>) -> Result<Outcome, StageError> {
+        let image = delivery.input.image;
+        let source = image.source.clone().unwrap_or_default();
+        let tries = self.tale.note(&source);
+        let on = Outcome::emit(Notice::Unique(ImageUnique { image: image.clone() }));
+        Ok(match source.split(' ').nth(1).unwrap_or_default() {
+            "bad" => return Err(StageError::new(Class::BadInput, Outer(Inner))),
+            "panic" => unreachable!("told to"),
+            "second-time" if tries < 2 => return Err(StageError::new(Class::Retry, "not yet")),
+            "halt-once" if tries < 2 => return Err(StageError::new(Class::Halt, "the password is wrong")),
+            // Only a process that is there to be killed.
+            "poison" if std::env::var_os(VICTIM).is_some() => std::process::abort(),
+            "frees" if image.epoch == Epoch(0) => {
+                let freed = Image { epoch: Epoch(1), ..self::image(UploadSeq(image.upload.0 + 1000), "emit on") };
+                on.and(Notice::Stored(ImageStored { image: freed }))
+            }
+            "ends" => Outcome::answer(Answer::about(&image, Status::Duplicate, StageName::Dedupe, "same_shot")),
+            "overtaken" => Outcome::superseded(),
+            _ => on,
+        })
+    }
+}
+
+/// Verify that curates everything at once.
+#[derive(Clone, Debug)]
+pub struct CurateUnique;
+
+impl Stage for CurateUnique {
+    const CONSUMER: &'static str = "verify";
+    type Input = ImageUnique;
+
+    async fn process(&self, delivery: Delivery<ImageUnique>) -> Result<Outcome, StageError> {
+        let image = &delivery.input.image;
+        Ok(Outcome::answer(Answer::about(image, Status::Curated, StageName::Verify, "curated")))
+    }
+}
 
 /// Dedupe that curates everything at once.
 #[derive(Clone, Debug)]
