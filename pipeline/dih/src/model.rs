@@ -16,9 +16,12 @@ use crate::{
     problem::{OrProblem, Problem},
 };
 
-/// The model that is used when none is named: file name and text of its manifest.
-pub const BUILT_IN: (&str, &str) =
-    ("efficientnet-lite0.toml", include_str!("../../../config/models/efficientnet-lite0.toml"));
+/// The models that come with the program: their names, and the texts of their manifests. The first is used when none is
+/// named.
+pub const BUILT_IN: [(&str, &str); 2] = [
+    ("efficientnet-lite0-int8", include_str!("../../../config/models/efficientnet-lite0-int8.toml")),
+    ("efficientnet-lite0-fp32", include_str!("../../../config/models/efficientnet-lite0-fp32.toml")),
+];
 
 /// What to do when the model or the library is not there.
 pub const MAKE_SETUP: &str = "run `make setup`, or name the files in the configuration (`dih config print`)";
@@ -28,11 +31,7 @@ pub fn places(home: &Path, model: &config::Model) -> anyhow::Result<(PathBuf, Pa
     let tools = || dih_inference::tools_dir().map(|tools| tools.join("models"));
     let folder = model.folder.clone().or_else(tools);
     let folder = folder.ok_or_else(|| Problem::new("there is no folder of models", MAKE_SETUP))?;
-    let manifest = match &model.manifest {
-        Some(manifest) => manifest.clone(),
-        None => built_in(&home.join("models"))?,
-    };
-    Ok((manifest, folder))
+    Ok((chosen(home, model.manifest.as_deref())?, folder))
 }
 
 /// The manifest of this run; its file has been held against its hash.
@@ -48,9 +47,22 @@ pub fn space(manifest: &Manifest) -> anyhow::Result<(VectorSpace, usize)> {
     Ok((VectorSpace(format!("{}-{}", manifest.name, manifest.precision)), embedding.dim))
 }
 
-fn built_in(folder: &Path) -> anyhow::Result<PathBuf> {
-    let (name, text) = BUILT_IN;
-    let path = folder.join(name);
+/// The manifest of a built-in model, or the file that is named.
+fn chosen(home: &Path, named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let Some(named) = named else { return built_in(&home.join("models"), BUILT_IN[0]) };
+    match BUILT_IN.into_iter().find(|(name, _)| named == Path::new(name)) {
+        Some(model) => built_in(&home.join("models"), model),
+        None if named.is_file() => Ok(named.to_owned()),
+        None => {
+            let names = BUILT_IN.map(|(name, _)| format!("`{name}`")).join(" or ");
+            let what = format!("`{}` (`model.manifest`) is no file and no built-in model", named.display());
+            Err(Problem::new(what, format!("name {names}, or the file of a manifest")).into())
+        }
+    }
+}
+
+fn built_in(folder: &Path, (name, text): (&str, &str)) -> anyhow::Result<PathBuf> {
+    let path = folder.join(format!("{name}.toml"));
     if fs::read_to_string(&path).is_ok_and(|found| found == text) {
         return Ok(path);
     }
@@ -71,11 +83,31 @@ mod tests {
 
     #[test]
     fn the_built_in_manifest_is_written_once_and_mended() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let path = built_in(dir.path()).expect("writes");
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let path = chosen(home.path(), None).expect("writes");
         fs::write(&path, "old").expect("writable");
-        built_in(dir.path()).expect("mends");
-        assert_eq!(fs::read_to_string(&path).expect("is there"), BUILT_IN.1);
-        assert_eq!(fs::read_dir(dir.path()).expect("is there").count(), 1);
+        chosen(home.path(), None).expect("mends");
+        assert_eq!(fs::read_to_string(&path).expect("is there"), BUILT_IN[0].1);
+        assert_eq!(fs::read_dir(home.path().join("models")).expect("is there").count(), 1);
+    }
+
+    #[test]
+    fn a_model_is_named_by_its_built_in_name_or_by_its_file() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        for (name, text) in BUILT_IN {
+            let path = chosen(home.path(), Some(Path::new(name))).expect("is built in");
+            assert_eq!(fs::read_to_string(&path).expect("is there"), text);
+            assert_eq!(chosen(home.path(), Some(&path)).expect("is a file"), path);
+        }
+        let error = chosen(home.path(), Some(Path::new("resnet"))).expect_err("there is none").to_string();
+        assert!(error.contains("`resnet`"), "{error}");
+    }
+
+    #[test]
+    fn a_built_in_model_is_called_as_its_vectors_are() {
+        for (name, text) in BUILT_IN {
+            let manifest: Manifest = toml::from_str(text).expect("a manifest");
+            assert_eq!(space(&manifest).expect("it has an embedding").0.0, name);
+        }
     }
 }

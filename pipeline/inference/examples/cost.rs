@@ -1,4 +1,4 @@
-//! CPU time a photo of the default model, on one thread, and the peak memory of it: `cost [BATCH]`.
+//! CPU time a photo of a model, on one thread, and the peak memory of it: `cost [BATCH [MANIFEST]]`.
 
 use std::{env, fs, path::Path, time::Instant};
 
@@ -7,7 +7,8 @@ use dih_inference::{Config, Manifest, Once, Tensor, tools_dir};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let batch: usize = env::args().nth(1).map_or(Ok(1), |n| n.parse())?;
     let tools = tools_dir().ok_or("no tools folder; run `make setup`")?;
-    let manifest = Manifest::load(Path::new("config/models/efficientnet-lite0.toml"), &tools.join("models"))?;
+    let manifest = env::args().nth(2).unwrap_or_else(|| "config/models/efficientnet-lite0-int8.toml".to_owned());
+    let manifest = Manifest::load(Path::new(&manifest), &tools.join("models"))?;
     let mut model = Once::load(&manifest.name, &fs::read(manifest.model_path())?, &Config::default())?;
 
     let pixels: Vec<u8> = (0..256 * 256 * 3).map(|i| (i * 31 % 251) as u8).collect();

@@ -50,6 +50,8 @@ impl Request {
 #[derive(Debug)]
 pub struct Engine {
     manifest: Arc<Manifest>,
+    /// What every input must be like.
+    expected: Tensor,
     places: Arc<Semaphore>,
     /// Gone only while dropping, which is what ends the threads.
     queue: Option<Sender<Request>>,
@@ -63,6 +65,7 @@ impl Engine {
         let bytes = manifest.model_bytes()?;
         let [a, b, c] = manifest.input.shape();
         let shapes = format!("{}:{{items}}x{a}x{b}x{c}", manifest.input.name);
+        let expected = manifest.input.blank();
         let manifest = Arc::new(manifest);
         let (queue, receiver) = channel();
         let receiver = Arc::new(Mutex::new(receiver));
@@ -71,8 +74,7 @@ impl Engine {
             let mut runner = Runner::load(&manifest.name, &bytes, config, Some(&shapes))?;
             if number == 0 {
                 runner.agrees_with(&manifest)?;
-                let blank = Tensor::new(manifest.input.shape(), vec![0.0; a * b * c])?;
-                answer(&mut runner, &manifest, &[&blank]).map_err(|error| match error {
+                answer(&mut runner, &manifest, &[&expected]).map_err(|error| match error {
                     // At the start a failing run is a matter of this place, not of a picture.
                     InferenceError::Run { model, source, .. } => InferenceError::LoadModel { model, source },
                     other => other,
@@ -95,7 +97,7 @@ impl Engine {
             "loaded the model"
         );
         let places = Arc::new(Semaphore::new(config.queue_max.max(config.batch_size())));
-        Ok(Self { manifest, places, queue: Some(queue), threads })
+        Ok(Self { manifest, expected, places, queue: Some(queue), threads })
     }
 
     pub fn manifest(&self) -> &Manifest {
@@ -104,9 +106,8 @@ impl Engine {
 
     /// Answers for one picture. Waits while the queue is full; dropping the future withdraws the picture.
     pub async fn infer(&self, tensor: Tensor) -> Result<Output, InferenceError> {
-        let expected = self.manifest.input.shape();
-        if tensor.shape() != expected {
-            let fault = format!("shape {:?} instead of {expected:?}", tensor.shape());
+        if !tensor.is_like(&self.expected) {
+            let fault = format!("{tensor:?} instead of {:?}", self.expected);
             return Err(InferenceError::WrongInput { fault });
         }
         let stopped = || InferenceError::Stopped { model: self.manifest.name.clone() };

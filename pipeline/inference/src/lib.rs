@@ -18,6 +18,6 @@ mod runtime;
 pub use config::{Config, LIBRARY_FILE, Provider, tools_dir};
 pub use engine::{Engine, Output};
 pub use error::InferenceError;
-pub use manifest::{Channels, Filter, Input, Layout, Manifest, OutputOf, Outputs};
+pub use manifest::{Channels, Filter, Input, Layout, Manifest, Normalise, OutputOf, Outputs};
 pub use once::Once;
 pub use prepare::Tensor;

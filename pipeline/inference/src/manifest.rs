@@ -44,6 +44,20 @@ pub enum Filter {
     Lanczos3,
 }
 
+/// How a byte (0..=255) becomes a float32: (byte - mean) / std, in the order red, green, blue.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Normalise {
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+}
+
+impl Normalise {
+    fn makes_sense(&self) -> bool {
+        self.std.iter().all(|s| s.is_normal()) && self.mean.iter().all(|m| m.is_finite())
+    }
+}
+
 /// How a picture becomes the model's input.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -54,10 +68,8 @@ pub struct Input {
     pub size: u32,
     pub layout: Layout,
     pub channels: Channels,
-    /// Taken off each byte (0..=255), in the order red, green, blue.
-    pub mean: [f32; 3],
-    /// Divides what is left, in the order red, green, blue.
-    pub std: [f32; 3],
+    /// How a byte becomes a number. Left out, the graph takes the bytes themselves, as uint8.
+    pub normalise: Option<Normalise>,
     /// Side of the centre square that is looked at, as a part of the picture's shorter side (0 < crop <= 1).
     pub crop: f64,
     pub filter: Filter,
@@ -175,8 +187,8 @@ impl Manifest {
             "`input.size` is not between 1 and 4096 pixels"
         } else if !(input.crop > 0.0 && input.crop <= 1.0) {
             "`input.crop` is not above 0 and at most 1"
-        } else if !input.std.iter().all(|s| s.is_normal()) || !input.mean.iter().all(|m| m.is_finite()) {
-            "`input.mean` and `input.std` must be numbers, and no `std` zero"
+        } else if !input.normalise.as_ref().is_none_or(Normalise::makes_sense) {
+            "`mean` and `std` of `input.normalise` must be numbers, and no `std` zero"
         } else if self.outputs.iter().next().is_none() {
             "neither `outputs.embedding` nor `outputs.logits` is there; a model without outputs is of no use"
         } else if self.outputs.iter().any(|o| o.dim == 0) {

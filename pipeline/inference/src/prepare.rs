@@ -2,7 +2,7 @@
 //!
 //! Held against Pillow and Python's ONNX Runtime by golden values (`tests/model.rs`).
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use fast_image_resize::{
     FilterType, ResizeAlg, ResizeOptions, Resizer,
@@ -21,15 +21,42 @@ const COLOURS: usize = 3;
 #[derive(Clone, PartialEq)]
 pub struct Tensor {
     shape: [usize; 3],
-    values: Vec<f32>,
+    values: Values,
+}
+
+/// What a graph takes: numbers, or the bytes of a picture as they are.
+#[derive(Clone, PartialEq)]
+pub(crate) enum Values {
+    Floats(Vec<f32>),
+    Bytes(Vec<u8>),
+}
+
+impl Values {
+    /// The numbers; none if they are bytes.
+    pub(crate) fn floats(&self) -> &[f32] {
+        if let Self::Floats(floats) = self { floats } else { &[] }
+    }
+
+    /// The bytes; none if they are numbers.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        if let Self::Bytes(bytes) = self { bytes } else { &[] }
+    }
 }
 
 impl Tensor {
     /// Takes values in the order of `shape`: channel, row, column or row, column, channel.
     pub fn new(shape: [usize; 3], values: Vec<f32>) -> Result<Self, InferenceError> {
-        if shape.iter().product::<usize>() != values.len() || values.is_empty() {
-            let fault = format!("{} values for shape {shape:?}", values.len());
-            return Err(InferenceError::WrongInput { fault });
+        Self::checked(shape, values.len(), Values::Floats(values))
+    }
+
+    /// The same for a graph that takes bytes.
+    pub fn of_bytes(shape: [usize; 3], bytes: Vec<u8>) -> Result<Self, InferenceError> {
+        Self::checked(shape, bytes.len(), Values::Bytes(bytes))
+    }
+
+    fn checked(shape: [usize; 3], count: usize, values: Values) -> Result<Self, InferenceError> {
+        if shape.iter().product::<usize>() != count || count == 0 {
+            return Err(InferenceError::WrongInput { fault: format!("{count} values for shape {shape:?}") });
         }
         Ok(Self { shape, values })
     }
@@ -38,14 +65,35 @@ impl Tensor {
         self.shape
     }
 
-    pub fn values(&self) -> &[f32] {
+    /// The numbers; bytes come as the numbers 0 to 255.
+    pub fn numbers(&self) -> Cow<'_, [f32]> {
+        match &self.values {
+            Values::Floats(floats) => floats.into(),
+            Values::Bytes(bytes) => bytes.iter().copied().map(f32::from).collect(),
+        }
+    }
+
+    /// Whether both can be in one batch.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (self.shape, self.element()) == (other.shape, other.element())
+    }
+
+    pub(crate) fn values(&self) -> &Values {
         &self.values
+    }
+
+    /// `float32` or `uint8`, as ONNX says.
+    pub(crate) fn element(&self) -> &'static str {
+        match self.values {
+            Values::Floats(_) => "float32",
+            Values::Bytes(_) => "uint8",
+        }
     }
 }
 
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tensor({:?})", self.shape)
+        write!(f, "Tensor({} {:?})", self.element(), self.shape)
     }
 }
 
@@ -57,6 +105,17 @@ impl Input {
             Layout::Nchw => [COLOURS, side, side],
             Layout::Nhwc => [side, side, COLOURS],
         }
+    }
+
+    /// An input of zeros.
+    pub(crate) fn blank(&self) -> Tensor {
+        let shape = self.shape();
+        let count = shape.iter().product();
+        let values = match self.normalise {
+            Some(_) => Values::Floats(vec![0.0; count]),
+            None => Values::Bytes(vec![0; count]),
+        };
+        Tensor { shape, values }
     }
 }
 
@@ -71,24 +130,42 @@ impl Manifest {
 
 fn tensor_of(input: &Input, rgb: &[u8], width: u32, height: u32) -> Result<Tensor, InferenceError> {
     let square = centre_square(rgb, width, height, input)?;
-    let mean = input.mean;
-    let scale = input.std.map(|s| 1.0 / s);
-    let side = input.size as usize;
-    let mut values = vec![0.0; side * side * COLOURS];
-    for (at, pixel) in square.chunks_exact(COLOURS).enumerate() {
-        for (colour, byte) in pixel.iter().enumerate() {
-            let channel = match input.channels {
-                Channels::Rgb => colour,
-                Channels::Bgr => COLOURS - 1 - colour,
-            };
-            let to = match input.layout {
-                Layout::Nchw => channel * side * side + at,
-                Layout::Nhwc => at * COLOURS + channel,
-            };
-            values[to] = (f32::from(*byte) - mean[colour]) * scale[colour];
+    match &input.normalise {
+        Some(normalise) => {
+            let scale = normalise.std.map(|s| 1.0 / s);
+            let number = |byte: u8, colour: usize| (f32::from(byte) - normalise.mean[colour]) * scale[colour];
+            Tensor::new(input.shape(), arranged(input, &square, number))
+        }
+        // The bytes of a picture lie as the graph wants them: nothing to do.
+        None if (input.layout, input.channels) == (Layout::Nhwc, Channels::Rgb) => {
+            Tensor::of_bytes(input.shape(), square)
+        }
+        None => Tensor::of_bytes(input.shape(), arranged(input, &square, |byte, _| byte)),
+    }
+}
+
+/// The values of a square of RGB bytes, in the order of the input's axes and channels. `value` gets the byte and its
+/// colour: 0 red, 1 green, 2 blue.
+fn arranged<T: Copy + Default>(input: &Input, square: &[u8], value: impl Fn(u8, usize) -> T) -> Vec<T> {
+    let order = match input.channels {
+        Channels::Rgb => [0, 1, 2],
+        Channels::Bgr => [2, 1, 0],
+    };
+    let mut values = vec![T::default(); square.len()];
+    let pixels = square.chunks_exact(COLOURS);
+    match input.layout {
+        Layout::Nchw => {
+            for (plane, colour) in values.chunks_exact_mut(pixels.len()).zip(order) {
+                plane.iter_mut().zip(pixels.clone()).for_each(|(to, pixel)| *to = value(pixel[colour], colour));
+            }
+        }
+        Layout::Nhwc => {
+            for (to, pixel) in values.chunks_exact_mut(COLOURS).zip(pixels) {
+                to.iter_mut().zip(order).for_each(|(to, colour)| *to = value(pixel[colour], colour));
+            }
         }
     }
-    Tensor::new(input.shape(), values)
+    values
 }
 
 /// The centre square, resized to the input's side, as RGB bytes.
@@ -126,11 +203,11 @@ fn centre_square(rgb: &[u8], width: u32, height: u32, input: &Input) -> Result<V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::Filter;
+    use crate::manifest::{Filter, Normalise};
 
     fn input(size: u32, layout: Layout, channels: Channels) -> Input {
-        let (mean, std) = ([10.0, 20.0, 30.0], [1.0, 2.0, 3.0]);
-        Input { name: "input".into(), size, layout, channels, mean, std, crop: 0.875, filter: Filter::CatmullRom }
+        let normalise = Some(Normalise { mean: [10.0, 20.0, 30.0], std: [1.0, 2.0, 3.0] });
+        Input { name: "input".into(), size, layout, channels, normalise, crop: 0.875, filter: Filter::CatmullRom }
     }
 
     fn flat(width: u32, height: u32) -> Vec<u8> {
@@ -140,7 +217,7 @@ mod tests {
     #[track_caller]
     fn check(layout: Layout, channels: Channels, want: [f32; 12]) {
         let tensor = tensor_of(&input(2, layout, channels), &flat(8, 9), 8, 9).expect("the bytes fit the size");
-        assert_eq!(tensor.values(), want);
+        assert_eq!(*tensor.numbers(), want);
     }
 
     #[test]
@@ -149,6 +226,21 @@ mod tests {
         check(Layout::Nchw, Channels::Bgr, [3., 3., 3., 3., 2., 2., 2., 2., 1., 1., 1., 1.]);
         check(Layout::Nhwc, Channels::Rgb, [1., 2., 3., 1., 2., 3., 1., 2., 3., 1., 2., 3.]);
         check(Layout::Nhwc, Channels::Bgr, [3., 2., 1., 3., 2., 1., 3., 2., 1., 3., 2., 1.]);
+    }
+
+    #[test]
+    fn a_graph_that_takes_bytes_gets_them_in_the_same_orders() {
+        let orders = [
+            (Layout::Nhwc, Channels::Rgb, [11, 24, 39].repeat(4)),
+            (Layout::Nhwc, Channels::Bgr, [39, 24, 11].repeat(4)),
+            (Layout::Nchw, Channels::Rgb, [[11; 4], [24; 4], [39; 4]].concat()),
+            (Layout::Nchw, Channels::Bgr, [[39; 4], [24; 4], [11; 4]].concat()),
+        ];
+        for (layout, channels, want) in orders {
+            let input = Input { normalise: None, ..input(2, layout, channels) };
+            let tensor = tensor_of(&input, &flat(8, 9), 8, 9).expect("the bytes fit the size");
+            assert_eq!(tensor, Tensor::of_bytes(input.shape(), want).expect("twelve bytes"));
+        }
     }
 
     #[test]

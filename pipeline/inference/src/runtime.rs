@@ -3,6 +3,7 @@
 //! Keeps    one environment for the life of the process: the library cannot be unloaded or exchanged.
 
 use std::{
+    borrow::Cow,
     fs,
     path::PathBuf,
     sync::{Mutex, PoisonError},
@@ -11,7 +12,7 @@ use std::{
 use ort::{
     environment::Environment,
     ep::{self, ExecutionProviderDispatch},
-    session::{Session, builder::GraphOptimizationLevel},
+    session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
     value::TensorRef,
 };
 
@@ -19,7 +20,7 @@ use crate::{
     config::{Config, Provider},
     error::InferenceError,
     manifest::Manifest,
-    prepare::Tensor,
+    prepare::{Tensor, Values},
 };
 
 static LOADED: Mutex<Option<(PathBuf, Environment)>> = Mutex::new(None);
@@ -69,7 +70,10 @@ impl Runner {
                 // cost twice the CPU time on a busy machine.
                 .with_intra_threads(1)?
                 .with_inter_threads(1)?
-                .with_intra_op_spinning(false)?;
+                .with_intra_op_spinning(false)?
+                // On CPUs without VNNI, sums of 8-bit products may overflow in the fast kernels: other vectors than
+                // elsewhere, from the same photo. This takes the exact kernels there, and changes nothing with VNNI.
+                .with_precise_qmm()?;
             Ok(builder)
         };
         let with_provider = build().map_err(failed)?.with_execution_providers(providers(config, shapes));
@@ -96,23 +100,26 @@ impl Runner {
     pub(crate) fn run(&mut self, inputs: &[&Tensor], outputs: &[&str]) -> Result<Vec<Vec<Vec<f32>>>, InferenceError> {
         let wrong = |fault: String| InferenceError::WrongInput { fault };
         let Some(first) = inputs.first() else { return Err(wrong("the batch is empty".into())) };
-        if let Some(other) = inputs.iter().find(|t| t.shape() != first.shape()) {
-            return Err(wrong(format!("shapes {:?} and {:?} in one batch", first.shape(), other.shape())));
+        if let Some(other) = inputs.iter().find(|t| !t.is_like(first)) {
+            return Err(wrong(format!("{first:?} and {other:?} in one batch")));
         }
-        let [a, b, c] = first.shape();
-        let joined: Vec<f32>;
-        let values = match inputs {
-            [one] => one.values(),
-            many => {
-                joined = many.iter().flat_map(|t| t.values()).copied().collect();
-                &joined
-            }
-        };
         let items = inputs.len();
+        let [a, b, c] = first.shape();
+        let shape = [items, a, b, c];
         let model = &self.model;
         let failed = |source: ort::Error| InferenceError::Run { model: model.clone(), items, source };
-        let input = TensorRef::from_array_view(([items, a, b, c], values)).map_err(failed)?;
-        let answers = self.session.run(ort::inputs![input]).map_err(failed)?;
+        let (floats, bytes);
+        let input: SessionInputValue<'_> = match first.values() {
+            Values::Floats(_) => {
+                floats = joined(inputs, Values::floats);
+                TensorRef::from_array_view((shape, &*floats)).map_err(failed)?.into()
+            }
+            Values::Bytes(_) => {
+                bytes = joined(inputs, Values::bytes);
+                TensorRef::from_array_view((shape, &*bytes)).map_err(failed)?.into()
+            }
+        };
+        let answers = self.session.run([input]).map_err(failed)?;
         let rows_of = |name: &&str| {
             let wrong = |fault| InferenceError::WrongModel { model: model.clone(), fault };
             let answer = answers.get(*name).ok_or_else(|| wrong(format!("no output {name:?}")))?;
@@ -126,6 +133,14 @@ impl Runner {
             Ok(numbers.chunks_exact(numbers.len() / items).map(<[f32]>::to_vec).collect())
         };
         outputs.iter().map(rows_of).collect()
+    }
+}
+
+/// The values of all inputs, one after the other; copied only if there are several.
+fn joined<'a, T: Copy>(inputs: &[&'a Tensor], values: impl Fn(&'a Values) -> &'a [T]) -> Cow<'a, [T]> {
+    match inputs {
+        [one] => values(one.values()).into(),
+        many => many.iter().map(|input| values(input.values())).collect::<Vec<_>>().concat().into(),
     }
 }
 

@@ -41,18 +41,21 @@ pub(crate) fn card(report: &TrainingReport) -> String {
     }
     text.push_str("\n![confusion matrix](confusion.png)\n\n## Use\n\n");
     let metadata = |key: &str| report.metadata.get(key).map_or("?", String::as_str);
+    let bytes = match (report.metadata.get("input_mean"), report.metadata.get("input_std")) {
+        (Some(mean), Some(std)) => format!("each byte minus mean ({mean}), divided by ({std})"),
+        _ => "the bytes as they are".to_owned(),
+    };
     let _ = write!(
         text,
-        "`model.onnx` holds backbone and head. Input `{}`: float32, {} of {} pixels a side, {}; each byte minus mean\n\
-         ({}), divided by ({}). The picture is cut to its centre square of {} of the shorter side and resized\n\
-         ({}, antialiased). Outputs: `probabilities` (softmax, calibrated) in the order of the labels above, which the\n\
-         file's metadata repeats under `labels`, and `{}`, the feature vector.\n\n",
+        "`model.onnx` holds backbone and head. Input `{}`: {}, {} of {} pixels a side, {}; {bytes}.\n\
+         The picture is cut to its centre square of {} of the shorter side and resized ({}, antialiased).\n\
+         Outputs: `probabilities` (softmax, calibrated) in the order of the labels above, which the file's metadata\n\
+         repeats under `labels`, and `{}`, the feature vector.\n\n",
         metadata("input"),
+        metadata("input_element"),
         metadata("input_layout"),
         metadata("input_size"),
         metadata("input_channels"),
-        metadata("input_mean"),
-        metadata("input_std"),
         metadata("input_crop"),
         metadata("input_filter"),
         report.embedding,

@@ -80,6 +80,7 @@ impl Classifier for Opened {
 /// The manifest as the metadata of the exported file.
 fn described(manifest: &Manifest) -> BTreeMap<String, String> {
     let input = &manifest.input;
+    let normalise = input.normalise.as_ref();
     let pairs = [
         ("backbone", manifest.name.clone()),
         ("backbone_sha256", manifest.sha256.clone()),
@@ -89,12 +90,13 @@ fn described(manifest: &Manifest) -> BTreeMap<String, String> {
         ("input_size", input.size.to_string()),
         ("input_layout", lower(&input.layout)),
         ("input_channels", lower(&input.channels)),
-        ("input_mean", numbers(&input.mean)),
-        ("input_std", numbers(&input.std)),
         ("input_crop", input.crop.to_string()),
         ("input_filter", lower(&input.filter)),
+        ("input_element", if normalise.is_some() { "float32" } else { "uint8" }.to_owned()),
     ];
-    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+    let normalised = normalise.map(|n| [("input_mean", numbers(&n.mean)), ("input_std", numbers(&n.std))]);
+    let pairs = pairs.into_iter().chain(normalised.into_iter().flatten());
+    pairs.map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 fn numbers(values: &[f32]) -> String {

@@ -108,12 +108,13 @@ struct Linear {
 impl Classifier for Linear {
     fn probabilities(&mut self, inputs: &[Tensor]) -> Result<Vec<Vec<f32>>, StageError> {
         let answer = |input: &Tensor| {
-            let norm = input.values().iter().map(|v| v * v).sum::<f32>().sqrt();
+            let values = input.numbers();
+            let norm = values.iter().map(|v| v * v).sum::<f32>().sqrt();
             let logits = self
                 .weights
                 .chunks(DIM)
                 .zip(&self.bias)
-                .map(|(row, bias)| row.iter().zip(input.values()).map(|(w, x)| w * x / norm).sum::<f32>() + bias);
+                .map(|(row, bias)| row.iter().zip(&*values).map(|(w, x)| w * x / norm).sum::<f32>() + bias);
             let odds: Vec<f32> = logits.map(f32::exp).collect();
             let sum: f32 = odds.iter().sum();
             odds.iter().map(|o| o / sum + self.error).collect()

@@ -119,7 +119,8 @@ impl Default for Stores {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Model {
-    /// Manifest of the model. Left out, the built-in one of EfficientNet-Lite0 is used.
+    /// A built-in model, or the manifest file of another. Left out, `efficientnet-lite0-int8`; on a GPU, and for a
+    /// collection begun with it, `efficientnet-lite0-fp32`. Vectors of different models are never compared.
     pub manifest: Option<PathBuf>,
     /// Folder that holds the model files. Left out, the one that `make setup` filled is found.
     pub folder: Option<PathBuf>,

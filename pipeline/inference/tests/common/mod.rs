@@ -34,10 +34,21 @@ pub(crate) fn config() -> Config {
     Config { library: Some(tools().join(LIBRARY_FILE)), sessions: 2, ..Config::default() }
 }
 
-pub(crate) fn manifest_path() -> PathBuf {
-    above("config/models").expect("the repository has its manifests").join("efficientnet-lite0.toml")
+pub(crate) fn manifest_path(name: &str) -> PathBuf {
+    above("config/models").expect("the repository has its manifests").join(format!("{name}.toml"))
 }
 
+pub(crate) const DEFAULT: &str = "efficientnet-lite0-int8";
+
+/// The default model.
 pub(crate) fn manifest() -> Manifest {
-    Manifest::load(&manifest_path(), &tools().join("models")).expect("run `make setup`")
+    named(DEFAULT)
+}
+
+pub(crate) fn fp32() -> Manifest {
+    named("efficientnet-lite0-fp32")
+}
+
+fn named(name: &str) -> Manifest {
+    Manifest::load(&manifest_path(name), &tools().join("models")).expect("run `make setup`")
 }
