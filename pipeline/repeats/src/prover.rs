@@ -39,40 +39,34 @@ pub struct Prover {
 }
 
 impl Prover {
-    /// `cached`: pictures whose features stay in memory, a few tens of kB each.
+    /// `cached`: pictures whose features stay in memory, about 25 kB each.
     pub fn new(previews: Arc<Previews>, bench: Bench, policy: Policy, cached: NonZeroUsize) -> Self {
         Self { previews, bench, policy, cache: Mutex::new(LruCache::new(cached)) }
     }
 
     /// The candidates that are proven to show the same shot as `own`.
     pub async fn twins(&self, own: &Record, candidates: Vec<Candidate>) -> Result<Vec<Twin>, StageError> {
-        let mut twins = Vec::new();
         if candidates.is_empty() {
-            return Ok(twins);
+            return Ok(Vec::new());
         }
         let gone = || StageError::new(Class::BadInput, format!("the original of {} is gone", own.id()));
         let (order, own) = (own.order(), self.features(own.id()).await?.ok_or_else(gone)?);
-        for Candidate { record, found_by } in candidates {
-            let Some(other) = self.features(record.id()).await? else { continue };
-            let own_is_later = order > record.order();
-            if let Some(evidence) = self.prove(own.clone(), other, own_is_later).await? {
-                let (id, order, stands) = (record.id(), record.order(), record.state.stands());
-                twins.push(Twin { id, order, stands, found_by, evidence });
+        let mut pairs = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            if let Some(features) = self.features(candidate.record.id()).await? {
+                pairs.push((candidate, features));
             }
         }
-        Ok(twins)
-    }
-
-    /// Evidence always maps the later picture onto the earlier one, whichever is under decision.
-    async fn prove(
-        &self,
-        own: Arc<Features>,
-        other: Arc<Features>,
-        own_is_later: bool,
-    ) -> Result<Option<Evidence>, StageError> {
-        let (repeat, original) = if own_is_later { (own, other) } else { (other, own) };
+        // All in one go: most comparisons take less time than it takes to hand them over.
         let policy = self.policy.clone();
-        self.bench.run(move || confirm(&repeat, &original, &policy)).await
+        let twin = move |(Candidate { record, found_by }, other): (Candidate, Arc<Features>)| {
+            // Evidence always maps the later picture onto the earlier one, whichever is under decision.
+            let (repeat, original) = if order > record.order() { (&own, &other) } else { (&other, &own) };
+            let evidence = confirm(repeat, original, &policy)?;
+            let (id, order, stands) = (record.id(), record.order(), record.state.stands());
+            Some(Twin { id, order, stands, found_by, evidence })
+        };
+        self.bench.run(move || pairs.into_iter().filter_map(twin).collect()).await
     }
 
     /// None when the original has been removed.

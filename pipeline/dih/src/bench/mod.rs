@@ -5,6 +5,7 @@
 //!          as they are, and only their output is read.
 //! Weak at  a folder that has repeats or wrong labels of its own: they are counted against the pipeline.
 
+pub mod copies;
 pub mod cost;
 pub mod labels;
 pub mod repeats;

@@ -127,7 +127,8 @@ impl Trial {
         lines(&output(self.command(&["verdicts", "--json"])).await?)
     }
 
-    fn uploads(&self) -> PathBuf {
+    /// Where the uploads lie before they are sent.
+    pub fn uploads(&self) -> PathBuf {
         self.folder.path().join("uploads")
     }
 

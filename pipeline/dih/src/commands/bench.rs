@@ -1,5 +1,7 @@
 //! `dih bench`: measures decisions, speed and memory on photos whose truth is known.
 
+mod repeats;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -12,15 +14,11 @@ use crate::{
         True,
         cost::{self, Memory, Speed},
         labels::{self, Labels},
-        repeats::{self, Repeats},
         trial::{Crowd, Trial},
     },
     output::Table,
     problem::Exit,
 };
-
-/// False merges that are printed by name; JSON names all.
-const NAMED: usize = 10;
 
 #[derive(Debug, Args)]
 pub struct Cmd {
@@ -30,8 +28,8 @@ pub struct Cmd {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Are edited copies found, and only they? Streams each photo, and repeats of a third of them, in six ways.
-    Repeats(Setting),
+    /// Are edited copies found, and only they? Streams photos, and copies of them edited in eight ways.
+    Repeats(repeats::Cmd),
     /// Are wrong labels held? Flips a tenth of the labels, cuts a version, looks at what it held.
     Labels(Setting),
     /// What does a photo cost? Beside it, what must be paid: taking it in without a model, and the bare model.
@@ -73,33 +71,14 @@ impl Setting {
 }
 
 pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
-    let trial = Trial::new(app.config_file())?;
+    let trial = || Trial::new(app.config_file());
     match cmd.what {
-        What::Repeats(setting) => repeats(app, &trial, &setting).await?,
-        What::Labels(setting) => labels(app, &trial, &setting).await?,
-        What::Speed(setting) => speed(app, &trial, &setting).await?,
-        What::Memory(setting) => memory(app, &trial, &setting).await?,
+        What::Repeats(cmd) => return repeats::run(app, cmd).await,
+        What::Labels(setting) => labels(app, &trial()?, &setting).await?,
+        What::Speed(setting) => speed(app, &trial()?, &setting).await?,
+        What::Memory(setting) => memory(app, &trial()?, &setting).await?,
     }
     Ok(Exit::Done)
-}
-
-async fn repeats(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Result<()> {
-    let truth = trial.make(&setting.crowd(1.0 / 4.0, 0.0)).await?;
-    trial.run(app, &[]).await?;
-    let found = repeats::score(&trial.verdicts().await?, &truth);
-    print(app, &found, |found: &Repeats, table| {
-        for (edit, row) in &found.by_edit {
-            let refused =
-                if row.refused > 0 { format!(", {} refused for their quality", row.refused) } else { "".into() };
-            table.row([format!("{edit} found"), format!("{} of {}{refused}", row.found, row.of)]);
-        }
-        scores(table, found.score);
-        table.row(["shots of one photo merged".into(), found.same_photo.to_string()]);
-    })?;
-    for merge in found.false_merges.iter().take(if app.out.json { 0 } else { NAMED }) {
-        app.out.line(format!("merged though different: {} into {}", merge.source, merge.of_source))?;
-    }
-    Ok(())
 }
 
 async fn labels(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Result<()> {

@@ -215,13 +215,13 @@ impl To {
 }
 
 /// A folder that `dih import` reads.
-struct Folder {
+pub(crate) struct Folder {
     root: PathBuf,
     labels: csv::Writer<fs::File>,
 }
 
 impl Folder {
-    fn create(root: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn create(root: &Path) -> anyhow::Result<Self> {
         let what = format!("could not make `{}`", root.display());
         let make = || {
             fs::create_dir_all(root.join("crowd"))?;
@@ -232,13 +232,13 @@ impl Folder {
         Ok(Self { root: root.to_owned(), labels })
     }
 
-    fn write(&mut self, sending: &Sending, bytes: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn write(&mut self, sending: &Sending, bytes: &[u8]) -> anyhow::Result<()> {
         let path = self.root.join(&sending.source);
         fs::write(&path, bytes).with_context(|| format!("could not write `{}`", path.display()))?;
         Ok(self.labels.write_record([&sending.source, &joined(&sending.labels), sending.device.as_str()])?)
     }
 
-    fn finish(mut self) -> anyhow::Result<()> {
+    pub(crate) fn finish(mut self) -> anyhow::Result<()> {
         Ok(self.labels.flush()?)
     }
 }

@@ -15,34 +15,42 @@ use super::{
 };
 
 /// What people and apps do to a picture before it is sent once more.
+///
+/// All but [`Edit::Q30`] are then saved as JPEG of quality 88.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Edit {
-    /// JPEG quality 30.
-    Recompressed,
-    /// Half the width and height.
-    Halved,
-    /// A fifth brighter.
-    Brightened,
-    /// Light bars over the lower right corner.
-    Watermarked,
-    /// 5 % cut off every side.
-    Cropped,
+    /// Saved as JPEG of quality 30.
+    Q30,
+    /// Half the width and half the height.
+    Half,
+    /// 5 % of the width cut off left and right, 5 % of the height above and below: .81 of the area stay.
+    Crop5,
+    /// 10 % cut off each side: .64 of the area stay.
+    Crop10,
+    /// Each channel times 1.2; what exceeds 255 is cut off.
+    Bright20,
+    /// Turned clockwise by 2 degrees about the centre, in a frame of the same size with black corners.
+    Rot2,
     /// Left and right swapped.
-    Mirrored,
+    Mirror,
+    /// Half-transparent white letters across the middle: 60 % of the width, a tenth of the height.
+    Watermark,
 }
 
 impl Edit {
-    pub const ALL: [Edit; 6] =
-        [Self::Recompressed, Self::Halved, Self::Brightened, Self::Watermarked, Self::Cropped, Self::Mirrored];
+    pub const ALL: [Edit; 8] =
+        [Self::Q30, Self::Half, Self::Crop5, Self::Crop10, Self::Bright20, Self::Rot2, Self::Mirror, Self::Watermark];
 
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::Recompressed => "recompressed",
-            Self::Halved => "halved",
-            Self::Brightened => "brightened",
-            Self::Watermarked => "watermarked",
-            Self::Cropped => "cropped",
-            Self::Mirrored => "mirrored",
+            Self::Q30 => "q30",
+            Self::Half => "half",
+            Self::Crop5 => "crop5",
+            Self::Crop10 => "crop10",
+            Self::Bright20 => "bright20",
+            Self::Rot2 => "rot2",
+            Self::Mirror => "mirror",
+            Self::Watermark => "watermark",
         }
     }
 
@@ -53,20 +61,19 @@ impl Edit {
     pub(super) fn apply(self, picture: RgbImage) -> RgbImage {
         let (width, height) = picture.dimensions();
         match self {
-            Self::Recompressed => picture,
-            Self::Halved => imageops::resize(&picture, (width / 2).max(1), (height / 2).max(1), FilterType::CatmullRom),
-            Self::Brightened => map_levels(picture, |level| level * 1.2),
-            Self::Watermarked => watermark(picture),
-            Self::Cropped => {
-                let (x, y) = (width / 20, height / 20);
-                imageops::crop_imm(&picture, x, y, width - 2 * x, height - 2 * y).to_image()
-            }
-            Self::Mirrored => imageops::flip_horizontal(&picture),
+            Self::Q30 => picture,
+            Self::Half => imageops::resize(&picture, (width / 2).max(1), (height / 2).max(1), FilterType::CatmullRom),
+            Self::Crop5 => crop(&picture, width / 20, height / 20),
+            Self::Crop10 => crop(&picture, width / 10, height / 10),
+            Self::Bright20 => map_levels(picture, |level| level * 1.2),
+            Self::Rot2 => turn(&picture, 2.0),
+            Self::Mirror => imageops::flip_horizontal(&picture),
+            Self::Watermark => watermark(picture),
         }
     }
 
     pub(super) fn quality(self) -> u8 {
-        if self == Self::Recompressed { 30 } else { 88 }
+        if self == Self::Q30 { 30 } else { 88 }
     }
 }
 
@@ -145,14 +152,84 @@ fn map_levels(mut picture: RgbImage, change: impl Fn(f32) -> f32) -> RgbImage {
     picture
 }
 
-/// Twelve half-transparent bars, like the letters of a name.
+/// Cuts `x` columns off left and right, `y` rows off above and below.
+fn crop(picture: &RgbImage, x: u32, y: u32) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    imageops::crop_imm(picture, x, y, width - 2 * x, height - 2 * y).to_image()
+}
+
+/// Turns clockwise about the centre, bilinear; black where there was nothing.
+fn turn(picture: &RgbImage, degrees: f32) -> RgbImage {
+    let (sin, cos) = degrees.to_radians().sin_cos();
+    let (centre_x, centre_y) = ((picture.width() - 1) as f32 / 2.0, (picture.height() - 1) as f32 / 2.0);
+    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let (x, y) = (x as f32 - centre_x, y as f32 - centre_y);
+        let (from_x, from_y) = (cos * x + sin * y + centre_x, cos * y - sin * x + centre_y);
+        imageops::interpolate_bilinear(picture, from_x, from_y).unwrap_or(Rgb([0; 3]))
+    })
+}
+
+/// Twelve letters, drawn as bars: each a stem and a beam, at the top or at the foot by turns.
 fn watermark(mut picture: RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
-    let (left, top, bar) = (width * 11 / 20, height * 17 / 20, (width / 48).max(1));
-    for (x, y, pixel) in picture.enumerate_pixels_mut() {
-        if x >= left && y >= top && y < top + height / 14 && (x - left) / bar % 3 != 2 && x < left + 36 * bar {
-            pixel.0.iter_mut().for_each(|level| *level = (u16::from(*level) / 2 + 127) as u8);
+    let (left, top) = (width / 5, height * 9 / 20);
+    let (letter, tall) = ((width * 3 / 5 / 12).max(2), (height / 10).max(2));
+    let stroke = (letter / 4).max(1);
+    for y in top..(top + tall).min(height) {
+        for x in left..(left + 12 * letter).min(width) {
+            let (number, across, down) = ((x - left) / letter, (x - left) % letter, y - top);
+            let beam = if number % 2 == 0 { down < stroke } else { down + stroke >= tall };
+            if across < stroke || (beam && across + stroke < letter) {
+                picture.get_pixel_mut(x, y).0.iter_mut().for_each(|level| *level = level.midpoint(255));
+            }
         }
     }
     picture
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Red tells the column, green the row.
+    fn ramp(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| Rgb([x as u8, y as u8, 100]))
+    }
+
+    #[test]
+    fn a_crop_takes_its_share_off_each_side() {
+        let cut = |edit: Edit| edit.apply(ramp(200, 100));
+        for (edit, size, first) in [(Edit::Crop5, (180, 90), [10, 5, 100]), (Edit::Crop10, (160, 80), [20, 10, 100])] {
+            assert_eq!((cut(edit).dimensions(), cut(edit).get_pixel(0, 0).0), (size, first), "{edit:?}");
+        }
+    }
+
+    #[test]
+    fn a_turn_keeps_the_centre_and_goes_clockwise() {
+        let turned = Edit::Rot2.apply(ramp(201, 101));
+        assert_eq!((turned.dimensions(), turned.get_pixel(100, 50).0), ((201, 101), [100, 50, 100]));
+        // What was level rises on the left: 80 columns from the centre, by 80 * sin(2 degrees) = 2.8 rows.
+        assert!((52..=53).contains(&turned.get_pixel(20, 50).0[1]));
+        assert_eq!(turned.get_pixel(0, 0).0, [0; 3]);
+    }
+
+    #[test]
+    fn a_watermark_lightens_a_part_of_the_middle_and_nothing_else() {
+        let (plain, marked) = (ramp(240, 200), Edit::Watermark.apply(ramp(240, 200)));
+        let changed: Vec<(u32, u32)> = plain
+            .enumerate_pixels()
+            .filter(|(x, y, p)| marked.get_pixel(*x, *y) != *p)
+            .map(|(x, y, _)| (x, y))
+            .collect();
+        assert!((400..1500).contains(&changed.len()), "{} of 48000 pixels", changed.len());
+        assert!(changed.iter().all(|(x, y)| (48..192).contains(x) && (90..110).contains(y)));
+    }
+
+    #[test]
+    fn the_smallest_picture_survives_every_edit() {
+        for edit in Edit::ALL {
+            let edited = edit.apply(ramp(1, 1));
+            assert!(edited.width() > 0 && edited.height() > 0, "{edit:?}");
+        }
+    }
 }

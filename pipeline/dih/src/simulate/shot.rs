@@ -168,7 +168,7 @@ mod tests {
                 nearest = nearest.min(distance(a, b));
             }
         }
-        for edit in [Edit::Recompressed, Edit::Halved, Edit::Brightened, Edit::Watermarked] {
+        for edit in [Edit::Q30, Edit::Half, Edit::Bright20, Edit::Watermark] {
             let repeat = Recipe::Repeat { of: Box::new(recipes[0].clone()), edit };
             let far = distance(&pictures[0], &picture(&subject, &repeat));
             assert!(far < nearest, "{edit:?} is {far} away, two shots only {nearest}");
@@ -179,7 +179,7 @@ mod tests {
     fn a_mirrored_repeat_is_its_original_when_mirrored_back() {
         let subject = subject();
         let of = Recipe::Shot(shots(1).remove(0));
-        let repeat = Recipe::Repeat { of: Box::new(of.clone()), edit: Edit::Mirrored };
+        let repeat = Recipe::Repeat { of: Box::new(of.clone()), edit: Edit::Mirror };
         let back = imageops::flip_horizontal(&picture(&subject, &repeat));
         assert!(distance(&picture(&subject, &of), &back) < 1.0);
     }

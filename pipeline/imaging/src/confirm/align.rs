@@ -7,13 +7,13 @@
 //! Weak at  first guesses far off (some crops to 70 % and turns by 10 degrees were): it then settles in a wrong place,
 //!          which the check after it refuses.
 
-use super::{planes::Plane, warp::Affine};
-
-/// Unknowns of one step: six of the map, the gain and the offset.
-const UNKNOWNS: usize = 8;
+use super::{
+    planes::{LANES, Plane, Samples},
+    warp::Affine,
+};
 
 /// Fewest overlapping pixels from which a step is solved; eight unknowns need some slack.
-const PIXELS_MIN: u32 = 24;
+const PIXELS_MIN: f32 = 24.0;
 
 /// Relative damping (Levenberg) of the map's unknowns, for pictures that fix some direction badly (stripes).
 const DAMPING: f64 = 1e-4;
@@ -48,7 +48,7 @@ pub(super) struct Plan {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fit {
     pub(super) map: Affine,
-    gain: f32,
+    pub(super) gain: f32,
     offset: f32,
     /// Root of the mean squared residual, in grey levels.
     residual: f32,
@@ -67,163 +67,166 @@ impl Fit {
 /// Improves `fit` on one level. None when the map leaves the picture or collapses.
 pub(super) fn refine(repeat: View<'_>, original: View<'_>, mut fit: Fit, plan: Plan) -> Option<Fit> {
     // Steps smaller than this, in pixels of the original's plane, are not worth another look.
-    const STEP_PIXELS_MIN: f32 = 0.02;
+    const STEP_PIXELS_MIN: f32 = 0.05;
     for _ in 0..plan.steps_max {
-        let system = System::gather(repeat, original, &fit, plan.stride);
-        let step = system.solve(plan.freedom, fit.map.determinant() < 0.0)?;
-        for (value, change) in fit.map.0.iter_mut().zip(step.map) {
+        let Step { map, gain, offset, residual } = match plan.freedom {
+            Freedom::Affine => step_affine(repeat, original, &fit, plan.stride),
+            Freedom::Similarity => step_similarity(repeat, original, &fit, plan.stride),
+        }?;
+        for (value, change) in fit.map.0.iter_mut().zip(map) {
             *value += change;
         }
-        (fit.gain, fit.offset, fit.residual) = (step.gain, step.offset, system.residual(&step));
-        let pixels = step.reach() * original.to_pixels.0[0].max(original.to_pixels.0[4]);
+        (fit.gain, fit.offset, fit.residual) = (gain, offset, residual);
+        // Farthest that any point of the frame is moved, in units of the frame.
+        let [a, b, c, d, e, f] = map.map(f32::abs);
+        let reach = (a + b + c).max(d + e + f);
         let sound = fit.map.0.iter().all(|v| v.is_finite()) && (0.1..10.0).contains(&fit.map.determinant().abs());
-        if !sound || step.reach() > 1.0 {
+        if !sound || reach > 1.0 {
             return None;
         }
-        if pixels < STEP_PIXELS_MIN {
+        if reach * original.to_pixels.0[0].max(original.to_pixels.0[4]) < STEP_PIXELS_MIN {
             break;
         }
     }
     Some(fit)
 }
 
-/// Sums of the weighted least squares problem `repeat = gain * original + offset + slope * step`.
-struct System {
-    normal: [[f32; UNKNOWNS]; UNKNOWNS],
-    right: [f32; UNKNOWNS],
-    squares: f32,
-    weight: f32,
-    pixels: u32,
-}
-
+/// One step of the refinement: the change of the map, the new light, and what it leaves unexplained.
 struct Step {
     map: [f32; 6],
     gain: f32,
     offset: f32,
+    residual: f32,
 }
 
-impl Step {
-    /// Farthest that any point of the frame is moved, in units of the frame.
-    fn reach(&self) -> f32 {
-        let [a, b, c, d, e, f] = self.map.map(f32::abs);
-        (a + b + c).max(d + e + f)
-    }
+fn step_similarity(repeat: View<'_>, original: View<'_>, fit: &Fit, stride: usize) -> Option<Step> {
+    let flip = if fit.map.determinant() < 0.0 { -1.0 } else { 1.0 };
+    // `[p, -q; q, p]`, mirrored `[p, q; q, -p]`.
+    let columns = |l: usize, s: &Slopes| {
+        let (gx, gy, x, y) = (s.x[l], s.y[l], s.at_x[l], s.at_y);
+        [gx * x + flip * gy * y, gy * x - flip * gx * y, gx, gy, s.value[l], 1.0]
+    };
+    let system = System::<6>::gather(repeat, original, fit, stride, columns);
+    let ([p, q, x, y, gain, offset], residual) = system.solve()?;
+    light(gain)?;
+    Some(Step { map: [p, -flip * q, x, q, flip * p, y].map(|v| v / gain), gain, offset, residual })
 }
 
-impl System {
-    fn gather(repeat: View<'_>, original: View<'_>, fit: &Fit, stride: usize) -> Self {
-        let mut system =
-            Self { normal: [[0.0; UNKNOWNS]; UNKNOWNS], right: [0.0; UNKNOWNS], squares: 0.0, weight: 0.0, pixels: 0 };
+fn step_affine(repeat: View<'_>, original: View<'_>, fit: &Fit, stride: usize) -> Option<Step> {
+    let columns = |l: usize, s: &Slopes| {
+        let (gx, gy, x, y) = (s.x[l], s.y[l], s.at_x[l], s.at_y);
+        [gx * x, gx * y, gx, gy * x, gy * y, gy, s.value[l], 1.0]
+    };
+    let system = System::<8>::gather(repeat, original, fit, stride, columns);
+    let ([a, b, c, d, e, f, gain, offset], residual) = system.solve()?;
+    light(gain)?;
+    Some(Step { map: [a, b, c, d, e, f].map(|v| v / gain), gain, offset, residual })
+}
+
+/// A gain near zero means that the pictures have nothing in common here, below zero that one is a negative.
+fn light(gain: f32) -> Option<()> {
+    (gain > 0.05).then_some(())
+}
+
+/// Slopes of the original, in grey levels a unit of its frame, and where in the repeat's frame they were met.
+struct Slopes {
+    x: [f32; LANES],
+    y: [f32; LANES],
+    at_x: [f32; LANES],
+    at_y: f32,
+    /// Of the original, centred on middle grey to keep the sums small.
+    value: [f32; LANES],
+}
+
+/// Sums of the weighted least squares problem `repeat = gain * original + offset + slope * step`, one a lane; of the
+/// symmetric matrix only the upper half. The last two unknowns are the gain and the offset.
+struct System<const N: usize> {
+    normal: [[[f32; LANES]; N]; N],
+    right: [[f32; LANES]; N],
+    squares: [f32; LANES],
+    weight: [f32; LANES],
+    pixels: [f32; LANES],
+}
+
+impl<const N: usize> System<N> {
+    fn gather(
+        repeat: View<'_>,
+        original: View<'_>,
+        fit: &Fit,
+        stride: usize,
+        columns: impl Fn(usize, &Slopes) -> [f32; N],
+    ) -> Self {
+        let zero = [0.0; LANES];
+        let mut system = Self { normal: [[zero; N]; N], right: [zero; N], squares: zero, weight: zero, pixels: zero };
         let (scale_x, scale_y) = (original.to_pixels.0[0], original.to_pixels.0[4]);
+        let [frame_x, _, left, _, frame_y, top] = repeat.to_frame.0;
         // 1.5 times the root mean square: residuals beyond it lose weight quickly.
         let softness = (1.5 * fit.residual).max(1.0).powi(-2);
-        let place = repeat.to_frame.then(fit.map).then(original.to_pixels);
-        let width = repeat.plane.width as usize;
-        for (v, line) in repeat.plane.values.chunks_exact(width).enumerate().step_by(stride) {
-            for (u, target) in line.iter().enumerate().step_by(stride) {
-                let (px, py) = place.apply(u as f32, v as f32);
-                let Some(cell) = original.plane.cell(px, py) else { continue };
-                let (x, y) = repeat.to_frame.apply(u as f32, v as f32);
-                // Centred on middle grey, to keep the sums small.
-                let (value, target) = (cell.value() - 128.0, target - 128.0);
-                let (slope_x, slope_y) = cell.slope();
-                let (gx, gy) = (slope_x * scale_x, slope_y * scale_y);
-                let residual = target - fit.gain * value - fit.offset;
-                let weight = 1.0 / (1.0 + residual * residual * softness);
-                system.add([gx * x, gx * y, gx, gy * x, gy * y, gy, value, 1.0], target, weight);
+        walk(repeat, original, fit.map, stride, |u, v, target, samples| {
+            let mut slopes = Slopes { x: zero, y: zero, at_x: zero, at_y: frame_y * v as f32 + top, value: zero };
+            let mut weight = zero;
+            for l in 0..LANES {
+                (slopes.x[l], slopes.y[l]) = (samples.slope_x[l] * scale_x, samples.slope_y[l] * scale_y);
+                slopes.at_x[l] = frame_x * (u + l * stride) as f32 + left;
+                slopes.value[l] = samples.value[l] - 128.0;
+                let residual = target[l] - fit.gain * slopes.value[l] - fit.offset;
+                weight[l] = samples.inside[l] / (1.0 + residual * residual * softness);
             }
-        }
+            let mut rows = [zero; N];
+            for l in 0..LANES {
+                for (row, value) in rows.iter_mut().zip(columns(l, &slopes)) {
+                    row[l] = value;
+                }
+            }
+            system.add(&rows, target, &weight, &samples.inside);
+        });
         system
     }
 
     #[inline]
-    fn add(&mut self, row: [f32; UNKNOWNS], target: f32, weight: f32) {
-        for (sums, factor) in self.normal.iter_mut().zip(row) {
-            let factor = factor * weight;
-            for (sum, value) in sums.iter_mut().zip(row) {
-                *sum += factor * value;
+    fn add(&mut self, rows: &[[f32; LANES]; N], target: &[f32; LANES], weight: &[f32; LANES], inside: &[f32; LANES]) {
+        for i in 0..N {
+            let mut weighted = [0.0; LANES];
+            for l in 0..LANES {
+                weighted[l] = rows[i][l] * weight[l];
+                self.right[i][l] += weighted[l] * target[l];
+            }
+            for j in i..N {
+                for l in 0..LANES {
+                    self.normal[i][j][l] += weighted[l] * rows[j][l];
+                }
             }
         }
-        let weighted = target * weight;
-        for (sum, value) in self.right.iter_mut().zip(row) {
-            *sum += weighted * value;
+        for l in 0..LANES {
+            self.squares[l] += weight[l] * target[l] * target[l];
+            self.weight[l] += weight[l];
+            self.pixels[l] += inside[l];
         }
-        self.squares += weighted * target;
-        self.weight += weight;
-        self.pixels += 1;
     }
 
-    fn solve(&self, freedom: Freedom, mirrored: bool) -> Option<Step> {
-        if self.pixels < PIXELS_MIN {
+    /// The unknowns, and the root mean square of what they leave unexplained, to first order.
+    fn solve(&self) -> Option<([f32; N], f32)> {
+        let sum = |lanes: &[f32; LANES]| lanes.iter().sum::<f32>();
+        if sum(&self.pixels) < PIXELS_MIN {
             return None;
         }
-        let solution = match freedom {
-            Freedom::Affine => self.solve_in(&AFFINE),
-            Freedom::Similarity if mirrored => self.solve_in(&SIMILARITY_MIRRORED),
-            Freedom::Similarity => self.solve_in(&SIMILARITY),
-        }?;
-        let [map @ .., gain, offset] = solution;
-        // A gain near zero means that the pictures have nothing in common here, below zero that one is a negative.
-        (gain > 0.05).then(|| Step { map: map.map(|v| v / gain), gain, offset })
-    }
-
-    /// Solves for the unknowns that `basis` leaves free. `basis[i]` is the i-th free direction.
-    fn solve_in<const N: usize>(&self, basis: &[[f32; UNKNOWNS]; N]) -> Option<[f32; UNKNOWNS]> {
-        let dot = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
         let mut matrix = [[0.0f64; N]; N];
-        let mut right = [0.0f64; N];
         for i in 0..N {
-            let image: [f32; UNKNOWNS] = std::array::from_fn(|j| dot(&self.normal[j], &basis[i]) as f32);
-            for j in 0..N {
-                matrix[i][j] = dot(&image, &basis[j]);
+            for j in i..N {
+                matrix[i][j] = f64::from(sum(&self.normal[i][j]));
+                matrix[j][i] = matrix[i][j];
             }
-            right[i] = dot(&self.right, &basis[i]);
         }
         for (i, row) in matrix.iter_mut().enumerate().take(N - 2) {
             row[i] *= 1.0 + DAMPING;
         }
-        let free = cholesky(matrix, right)?;
-        Some(std::array::from_fn(|j| (0..N).map(|i| free[i] as f32 * basis[i][j]).sum()))
-    }
-
-    /// Root mean square of what `step` leaves unexplained, to first order.
-    fn residual(&self, step: &Step) -> f32 {
-        let x: [f32; UNKNOWNS] =
-            std::array::from_fn(|i| if i < 6 { step.map[i] * step.gain } else { [step.gain, step.offset][i - 6] });
-        let explained: f32 = x.iter().zip(&self.right).map(|(x, r)| x * r).sum();
-        ((self.squares - explained).max(0.0) / self.weight.max(1.0)).sqrt()
+        let right: [f32; N] = std::array::from_fn(|i| sum(&self.right[i]));
+        let unknowns = cholesky(matrix, right.map(f64::from))?.map(|v| v as f32);
+        let explained: f32 = unknowns.iter().zip(&right).map(|(x, r)| x * r).sum();
+        let residual = ((sum(&self.squares) - explained).max(0.0) / sum(&self.weight).max(1.0)).sqrt();
+        Some((unknowns, residual))
     }
 }
-
-const AFFINE: [[f32; UNKNOWNS]; 8] = {
-    let mut basis = [[0.0; UNKNOWNS]; 8];
-    let mut i = 0;
-    while i < 8 {
-        basis[i][i] = 1.0;
-        i += 1;
-    }
-    basis
-};
-
-/// `[a, -b; b, a]`, the two shifts, gain and offset.
-const SIMILARITY: [[f32; UNKNOWNS]; 6] = [
-    [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0],
-    [0.0, -1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0],
-    [0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0],
-    [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0],
-    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0],
-    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0],
-];
-
-/// `[a, b; b, -a]`: the similarities that mirror.
-const SIMILARITY_MIRRORED: [[f32; UNKNOWNS]; 6] = [
-    [1.0, 0.0, 0.0, 0.0, -1.0, 0.0, 0.0, 0.0],
-    [0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0],
-    SIMILARITY[2],
-    SIMILARITY[3],
-    SIMILARITY[4],
-    SIMILARITY[5],
-];
 
 /// Solves `matrix * x = right` for a symmetric matrix; None unless it is positive definite.
 fn cholesky<const N: usize>(mut matrix: [[f64; N]; N], mut right: [f64; N]) -> Option<[f64; N]> {
@@ -250,20 +253,36 @@ fn cholesky<const N: usize>(mut matrix: [[f64; N]; N], mut right: [f64; N]) -> O
     Some(right)
 }
 
-/// Moments of the repeat's and the original's luma over the overlap.
-pub(super) fn moments(repeat: View<'_>, original: View<'_>, map: Affine) -> Sums {
+/// Shows `look` the repeat's pixels, [`LANES`] of a row at a time: the first one's column and row, their values centred
+/// on middle grey, and what the original holds there under `map`.
+#[inline]
+fn walk(
+    repeat: View<'_>,
+    original: View<'_>,
+    map: Affine,
+    stride: usize,
+    mut look: impl FnMut(usize, usize, &[f32; LANES], &Samples),
+) {
     let place = repeat.to_frame.then(map).then(original.to_pixels);
-    let mut sums = Sums::default();
+    let step = (place.0[0] * stride as f32, place.0[3] * stride as f32);
     let width = repeat.plane.width as usize;
-    for (v, line) in repeat.plane.values.chunks_exact(width).enumerate() {
-        for (u, target) in line.iter().enumerate() {
-            let (px, py) = place.apply(u as f32, v as f32);
-            if let Some(cell) = original.plane.cell(px, py) {
-                sums.add(*target, cell.value());
+    for (v, line) in repeat.plane.values.chunks_exact(width).enumerate().step_by(stride) {
+        for u in (0..width).step_by(LANES * stride) {
+            let count = (width - u).div_ceil(stride).min(LANES);
+            let mut target = [0.0; LANES];
+            for (value, pixel) in target.iter_mut().zip(line[u..].iter().step_by(stride)) {
+                *value = f32::from(*pixel) - 128.0;
             }
+            look(u, v, &target, &original.plane.along(place.apply(u as f32, v as f32), step, count));
         }
     }
-    sums
+}
+
+/// Moments of the repeat's and the original's luma over the overlap.
+pub(super) fn moments(repeat: View<'_>, original: View<'_>, map: Affine, stride: usize) -> Sums {
+    let mut lanes = SumLanes::default();
+    walk(repeat, original, map, stride, |_, _, target, samples| lanes.add(target, &samples.value, &samples.inside));
+    lanes.total()
 }
 
 /// First and second moments of two signals.
@@ -277,19 +296,46 @@ pub(super) struct Sums {
     ab: f32,
 }
 
-impl Sums {
+/// [`Sums`], one a lane.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SumLanes {
+    count: [f32; LANES],
+    a: [f32; LANES],
+    b: [f32; LANES],
+    aa: [f32; LANES],
+    bb: [f32; LANES],
+    ab: [f32; LANES],
+}
+
+impl SumLanes {
+    /// Adds pixels: `a` is centred on middle grey, `b` is not; `inside` is 1 for those that count, else 0.
     #[inline]
-    pub(super) fn add(&mut self, a: f32, b: f32) {
-        // Centred on middle grey, to keep the sums small.
-        let (a, b) = (a - 128.0, b - 128.0);
-        self.count += 1.0;
-        self.a += a;
-        self.b += b;
-        self.aa += a * a;
-        self.bb += b * b;
-        self.ab += a * b;
+    pub(super) fn add(&mut self, a: &[f32; LANES], b: &[f32; LANES], inside: &[f32; LANES]) {
+        for l in 0..LANES {
+            let (a, b) = (a[l] * inside[l], (b[l] - 128.0) * inside[l]);
+            self.count[l] += inside[l];
+            self.a[l] += a;
+            self.b[l] += b;
+            self.aa[l] += a * a;
+            self.bb[l] += b * b;
+            self.ab[l] += a * b;
+        }
     }
 
+    pub(super) fn total(&self) -> Sums {
+        let sum = |lanes: &[f32; LANES]| lanes.iter().sum::<f32>();
+        Sums {
+            count: sum(&self.count),
+            a: sum(&self.a),
+            b: sum(&self.b),
+            aa: sum(&self.aa),
+            bb: sum(&self.bb),
+            ab: sum(&self.ab),
+        }
+    }
+}
+
+impl Sums {
     /// Standard deviations of the two, in grey levels.
     pub(super) fn deviations(&self) -> (f32, f32) {
         let n = self.count.max(1.0);
@@ -346,11 +392,12 @@ mod tests {
 
     #[test]
     fn correlation_does_not_see_gain_and_offset() {
-        let mut sums = Sums::default();
+        let mut lanes = SumLanes::default();
         for i in 0..50 {
-            let a = (i * 7 % 23) as f32;
-            sums.add(a, 40.0 + 1.7 * a);
+            let a: [f32; LANES] = std::array::from_fn(|l| ((i * 7 + l * 5) % 23) as f32);
+            lanes.add(&a, &a.map(|a| 40.0 + 1.7 * a), &[1.0; LANES]);
         }
-        assert!((sums.correlation() - 1.0).abs() < 1e-3);
+        assert!((lanes.total().correlation() - 1.0).abs() < 1e-3);
+        assert_eq!(lanes.total().count, 50.0 * LANES as f32);
     }
 }

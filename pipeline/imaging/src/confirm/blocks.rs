@@ -6,13 +6,13 @@
 //! Weak at  pictures that differ in less than the tolerated share of blocks, such as the next frame of a still camera.
 
 use super::{
-    align::{Sums, View},
-    planes::Plane,
+    align::{SumLanes, Sums, View},
+    planes::{LANES, Plane},
     warp::Affine,
 };
 
 /// Side of a block in pixels of the finest plane; the longest side holds 16 blocks.
-const SIDE: usize = 8;
+const SIDE: usize = LANES;
 
 /// Least part of a block's pixels that must lie in the overlap.
 const INSIDE_MIN: f32 = 0.75;
@@ -44,6 +44,10 @@ pub(super) struct Tally {
     pub(super) agree: u32,
     pub(super) disagree: u32,
     pub(super) light: Light,
+    /// Of luma, over all blocks that were looked at.
+    pub(super) correlation: f32,
+    /// Share of the repeat's pixels that lie in the original.
+    pub(super) inside: f32,
 }
 
 impl Tally {
@@ -72,22 +76,49 @@ enum Opinion {
     Silent,
 }
 
-/// Holds every block of the repeat against the same place of the original.
-///
-/// Gain and offset are taken from the blocks whose texture agrees, so a watermark or burnt-out parts do not bend them.
+/// Holds the blocks of the repeat against the same place of the original; a third of them first, and the others only
+/// when these do not speak clearly against it.
 pub(super) fn tally(repeat: View<'_>, original: View<'_>, map: Affine, limits: &Limits) -> Tally {
-    let blocks = gather(repeat, original, map);
-    let mut proven = Sums::default();
-    for block in blocks.iter().filter(|b| b.looks_alike(limits)) {
-        proven.merge(&block.sums);
-    }
-    let light = match proven.line() {
-        Some((gain, offset)) if GAIN.contains(&gain) => Light { gain, offset },
-        _ => return Tally { disagree: blocks.len() as u32, ..Tally::default() },
+    let place = repeat.to_frame.then(map).then(original.to_pixels);
+    let [few, rest] = places(repeat.plane.width as usize, repeat.plane.height as usize);
+    let all = (few.len() + rest.len()) * SIDE * SIDE;
+    let mut blocks = Vec::with_capacity(few.len() + rest.len());
+    let look = |blocks: &mut Vec<Block>, at: Vec<(usize, usize)>| {
+        blocks.extend(at.into_iter().map(|at| block(repeat.plane, original.plane, place, at)));
     };
-    let mut tally = Tally { light, ..Tally::default() };
-    for block in &blocks {
-        match block.opinion(light, limits) {
+    look(&mut blocks, few);
+    let first = judge(&blocks, all, limits);
+    if first.agree + first.disagree >= SAMPLE_MIN && first.agreement() < SAMPLE_AGREEMENT_MIN {
+        return first;
+    }
+    look(&mut blocks, rest);
+    judge(&blocks, all, limits)
+}
+
+/// Fewest blocks with a say among the first third, and their agreement, below which the others are not asked. Chosen so
+/// low that no copy was lost by it.
+const SAMPLE_MIN: u32 = 8;
+const SAMPLE_AGREEMENT_MIN: f32 = 0.4;
+
+/// Gain and offset are taken from the blocks whose texture agrees, so a watermark or burnt-out parts do not bend them.
+fn judge(blocks: &[Block], pixels: usize, limits: &Limits) -> Tally {
+    let mut overlap = Sums::default();
+    let mut proven = Sums::default();
+    for block in blocks {
+        overlap.merge(&block.sums);
+        if block.is_inside() && block.looks_alike(limits) {
+            proven.merge(&block.sums);
+        }
+    }
+    let mut tally =
+        Tally { correlation: overlap.correlation(), inside: overlap.count / pixels.max(1) as f32, ..Tally::default() };
+    let inside = || blocks.iter().filter(|b| b.is_inside());
+    match proven.line() {
+        Some((gain, offset)) if GAIN.contains(&gain) => tally.light = Light { gain, offset },
+        _ => return Tally { disagree: inside().count() as u32, ..tally },
+    }
+    for block in inside() {
+        match block.opinion(tally.light, limits) {
             Opinion::Agrees => tally.agree += 1,
             Opinion::Disagrees => tally.disagree += 1,
             Opinion::Silent => {}
@@ -103,40 +134,38 @@ struct Block {
     clipped: f32,
 }
 
-/// All blocks that lie in the overlap with most of their pixels.
-fn gather(repeat: View<'_>, original: View<'_>, map: Affine) -> Vec<Block> {
-    let place = repeat.to_frame.then(map).then(original.to_pixels);
-    let (width, height) = (repeat.plane.width as usize, repeat.plane.height as usize);
-    let mut blocks = Vec::with_capacity(width * height / (SIDE * SIDE));
-    for top in (0..height.saturating_sub(SIDE - 1)).step_by(SIDE) {
-        for left in (0..width.saturating_sub(SIDE - 1)).step_by(SIDE) {
-            let block = block(repeat.plane, original.plane, place, (left, top));
-            if block.sums.count >= INSIDE_MIN * (SIDE * SIDE) as f32 {
-                blocks.push(block);
-            }
-        }
-    }
-    blocks
+/// Blocks of the repeat by column and row, those of every third diagonal first: they are spread evenly.
+fn places(width: usize, height: usize) -> [Vec<(usize, usize)>; 2] {
+    let all = (0..height / SIDE).flat_map(|row| (0..width / SIDE).map(move |column| (column, row)));
+    let (few, rest) = all.partition(|(column, row)| (column + row) % 3 == 0);
+    [few, rest]
 }
 
-fn block(repeat: &Plane, original: &Plane, place: Affine, (left, top): (usize, usize)) -> Block {
-    let mut block = Block { sums: Sums::default(), clipped: 0.0 };
+fn block(repeat: &Plane, original: &Plane, place: Affine, (column, row): (usize, usize)) -> Block {
+    let (left, top) = (column * SIDE, row * SIDE);
+    let step = (place.0[0], place.0[3]);
+    let (mut lanes, mut clipped) = (SumLanes::default(), [0.0; LANES]);
     for v in top..top + SIDE {
-        let start = v * repeat.width as usize + left;
-        for (u, target) in repeat.values[start..start + SIDE].iter().enumerate() {
-            let (x, y) = place.apply((left + u) as f32, v as f32);
-            let Some(cell) = original.cell(x, y) else { continue };
-            let value = cell.value();
-            if !EXPOSED.contains(target) || !EXPOSED.contains(&value) {
-                block.clipped += 1.0;
-            }
-            block.sums.add(*target, value);
+        let line = &repeat.values[v * repeat.width as usize + left..][..SIDE];
+        let samples = original.along(place.apply(left as f32, v as f32), step, SIDE);
+        let mut target = [0.0; LANES];
+        for l in 0..LANES {
+            let value = f32::from(line[l]);
+            let exposed = EXPOSED.contains(&value) & EXPOSED.contains(&samples.value[l]);
+            clipped[l] += if exposed { 0.0 } else { samples.inside[l] };
+            target[l] = value - 128.0;
         }
+        lanes.add(&target, &samples.value, &samples.inside);
     }
-    block
+    Block { sums: lanes.total(), clipped: clipped.iter().sum() }
 }
 
 impl Block {
+    /// Whether most of it lies in the overlap.
+    fn is_inside(&self) -> bool {
+        self.sums.count >= INSIDE_MIN * (SIDE * SIDE) as f32
+    }
+
     /// Whether it holds texture and the textures go together, whatever the light.
     fn looks_alike(&self, limits: &Limits) -> bool {
         let (a, b) = self.sums.deviations();
@@ -174,15 +203,23 @@ pub(super) struct Chroma<'a> {
 /// for light scales chroma with luma but a shift of brightness does not.
 pub(super) fn colour(repeat: Chroma<'_>, original: Chroma<'_>, map: Affine, gain: f32) -> f32 {
     let place = repeat.to_frame.then(map).then(original.to_pixels);
-    let (mut plain, mut scaled, mut count) = (0.0f32, 0.0f32, 0.0f32);
-    let width = repeat.blue.width as usize;
-    for (i, (blue, red)) in repeat.blue.values.iter().zip(&repeat.red.values).enumerate() {
-        let (x, y) = place.apply((i % width) as f32, (i / width) as f32);
-        let (Some(b), Some(r)) = (original.blue.cell(x, y), original.red.cell(x, y)) else { continue };
-        let (b, r) = (b.value(), r.value());
-        plain += (blue - b).hypot(red - r);
-        scaled += (blue - gain * b).hypot(red - gain * r);
-        count += 1.0;
+    let (step, width) = ((place.0[0], place.0[3]), repeat.blue.width as usize);
+    let (mut plain, mut scaled, mut count) = ([0.0f32; LANES], [0.0f32; LANES], [0.0f32; LANES]);
+    let lines = repeat.blue.values.chunks_exact(width).zip(repeat.red.values.chunks_exact(width));
+    for (v, (blues, reds)) in lines.enumerate() {
+        for u in (0..width).step_by(LANES) {
+            let (start, lanes) = (place.apply(u as f32, v as f32), (width - u).min(LANES));
+            let (blue, red) = (original.blue.along(start, step, lanes), original.red.along(start, step, lanes));
+            for l in 0..lanes {
+                let (own_blue, own_red) = (f32::from(blues[u + l]) - 128.0, f32::from(reds[u + l]) - 128.0);
+                let (b, r) = (blue.value[l] - 128.0, red.value[l] - 128.0);
+                let distance = |gain: f32| ((own_blue - gain * b).powi(2) + (own_red - gain * r).powi(2)).sqrt();
+                plain[l] += distance(1.0) * blue.inside[l];
+                scaled[l] += distance(gain) * blue.inside[l];
+                count[l] += blue.inside[l];
+            }
+        }
     }
-    if count > 0.0 { plain.min(scaled) / count } else { 255.0 }
+    let sum = |lanes: [f32; LANES]| lanes.iter().sum::<f32>();
+    if sum(count) > 0.0 { sum(plain).min(sum(scaled)) / sum(count) } else { 255.0 }
 }

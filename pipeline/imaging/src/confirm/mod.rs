@@ -1,9 +1,10 @@
 //! Confirm: do two previews show the *same shot*, or only similar things?
 //!
 //! Takes    the [`Features`] of two pictures and a [`Policy`]. Gives [`Evidence`], or the [`Refusal`] that says why not.
-//! Method   dense. The two are laid over each other in eight orientations (four turns, plain and mirrored); the best are
-//!          tried as they are, then aligned coarse to fine. What aligns must agree block by block and in colour. No
-//!          keypoints are needed, so plain cloth on a plain floor can be decided too.
+//! Method   dense. Thumbnails say which of eight orientations (four turns, plain and mirrored) and which scale to begin
+//!          with; the best start is tried as it is, then the best few are aligned coarse to fine. What aligns must agree
+//!          block by block and in colour. No keypoints are needed, so plain cloth on a plain floor can be decided too.
+//! Cost     grows with how alike the two are: nearly all that differ are refused on 12 or 16 pixels a side.
 //! Keeps    nothing; pure and deterministic.
 //! Weak at  turns of 10 degrees and more off a quarter (some are missed), crops below half the area, a strong watermark on
 //!          a plain picture, and pictures almost without texture: these are refused, so they stay two pictures. The next
@@ -13,39 +14,44 @@ mod align;
 mod blocks;
 mod planes;
 mod policy;
+mod thumbs;
 mod warp;
-
-use std::f32::consts::FRAC_PI_2;
 
 use dih_core::repeat::Evidence;
 
 use align::{Fit, Freedom, Plan, View};
+use thumbs::Start;
 use warp::Affine;
 
 pub use planes::{Features, Pixels, features};
 pub use policy::Policy;
 
-/// The work on each of [`planes::SIDES`], finest first. The stride keeps the finest level as cheap as the second.
+/// The work on each of [`planes::SIDES`], finest first. The strides keep every level about as cheap as the third.
 const PLANS: [Plan; 4] = [
-    Plan { freedom: Freedom::Affine, steps_max: 3, stride: 2 },
-    Plan { freedom: Freedom::Affine, steps_max: 6, stride: 1 },
-    Plan { freedom: Freedom::Similarity, steps_max: 8, stride: 1 },
-    Plan { freedom: Freedom::Similarity, steps_max: 10, stride: 1 },
+    Plan { freedom: Freedom::Affine, steps_max: 3, stride: 3 },
+    Plan { freedom: Freedom::Affine, steps_max: 4, stride: 2 },
+    Plan { freedom: Freedom::Similarity, steps_max: 4, stride: 1 },
+    Plan { freedom: Freedom::Similarity, steps_max: 6, stride: 1 },
 ];
 
-/// The level that guesses are settled on, and the one whose correlation becomes evidence.
+/// The level that starts are settled on.
 const COARSEST: usize = planes::SIDES.len() - 1;
-const EVIDENCE: usize = 1;
 
-/// Most first guesses that are tried as they are, and that are followed beyond the coarsest level.
-const EXACT_MAX: usize = 2;
-const GUESSES_MAX: usize = 3;
+/// Most starts that are settled, and by how much they may correlate less than the best.
+const STARTS_MAX: usize = 3;
+const BEHIND_MAX: f32 = 0.2;
 
-/// Correlation below which a first guess is not even settled. It only saves work. Chosen low, not measured.
-const START_MIN: f32 = 0.1;
+/// Most settled guesses that are followed beyond the coarsest level.
+const GUESSES_MAX: usize = 2;
 
-/// Share of agreeing blocks from which a guess is taken as exact, and refining it is idle. Chosen, not measured.
+/// Correlation from which a start of whole on whole is tried as it is.
+const EXACT_START_MIN: f32 = 0.9;
+
+/// Share of agreeing blocks from which a start is taken as exact, and refining it is idle. Chosen, not measured.
 const EXACT_MIN: f32 = 0.95;
+
+/// How much farther apart than the limit colours may be while the map is still rough.
+const ROUGH_COLOUR: f32 = 1.25;
 
 /// Why two pictures are not taken for the same shot. Ordered by how far they came.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -54,10 +60,10 @@ pub enum Refusal {
     Unaligned { side: u32, correlation: f32 },
     /// The map squeezes by more than a copy would.
     Squeezed { stretch: f32 },
-    /// The smaller shows too small a part of the larger.
-    TooLittleShared { shared: f32 },
     /// Too few blocks hold texture to prove anything, or too many differ.
     BlocksDiffer { agree: u32, disagree: u32 },
+    /// The smaller shows too small a part of the larger.
+    TooLittleShared { shared: f32 },
     /// The same drawing in other colours.
     ColourDiffers { distance: f32 },
 }
@@ -72,20 +78,23 @@ pub fn confirm(repeat: &Features, original: &Features, policy: &Policy) -> Optio
 /// As [`confirm`], and says why not.
 pub fn compare(repeat: &Features, original: &Features, policy: &Policy) -> Result<Evidence, Refusal> {
     let pair = Pair { repeat, original, policy };
-    let starts = pair.starts();
-    let best = starts.first().map_or(0.0, |start| start.correlation);
-    let mut answer = Err(Refusal::Unaligned { side: planes::SIDES[COARSEST], correlation: best });
-
-    // Recompressed, resized, brightened, watermarked, mirrored and turned copies lie exactly on one of the starts.
-    let worth = |guess: &&Guess| guess.correlation >= policy.correlation_coarse_min;
-    for start in starts.iter().filter(worth).take(EXACT_MAX) {
-        answer = better(answer, pair.judge(start.fit.map));
+    let starts = repeat.thumbs.starts(&original.thumbs);
+    let best = starts[0];
+    let mut answer = Err(Refusal::Unaligned { side: thumbs::SIDE as u32, correlation: best.correlation });
+    // Recompressed, resized, brightened, watermarked, mirrored and turned copies lie exactly on the best start.
+    if best.correlation >= EXACT_START_MIN && best.is_whole() {
+        answer = better(answer, pair.judge(best.map(repeat.frame, original.frame)));
         if answer.is_ok_and(|evidence| agreement(&evidence) >= EXACT_MIN) {
             return answer;
         }
     }
-    for guess in pair.settle(&starts).iter().filter(worth).take(GUESSES_MAX) {
-        answer = better(answer, pair.follow(guess.fit));
+    let start_min = policy.correlation_start_min.max(best.correlation - BEHIND_MAX);
+    let promising = |start: &&Start| start.correlation >= start_min;
+    let mut guesses: Vec<Guess> =
+        starts.iter().filter(promising).take(STARTS_MAX).filter_map(|start| pair.settle(start)).collect();
+    guesses.sort_by(|a, b| b.correlation.total_cmp(&a.correlation));
+    for guess in guesses.iter().take(GUESSES_MAX) {
+        answer = better(answer, pair.follow(guess));
         if answer.is_ok() {
             break;
         }
@@ -107,17 +116,11 @@ fn agreement(evidence: &Evidence) -> f32 {
     evidence.inliers as f32 / evidence.matched.max(1) as f32
 }
 
-/// A map and how well luma correlates under it on the coarsest planes.
+/// A map, settled on the coarsest planes, and how well luma correlates under it there.
 #[derive(Clone, Copy, Debug)]
 struct Guess {
     correlation: f32,
     fit: Fit,
-}
-
-impl Guess {
-    fn sort(guesses: &mut [Self]) {
-        guesses.sort_by(|a, b| b.correlation.total_cmp(&a.correlation));
-    }
 }
 
 #[derive(Clone, Copy)]
@@ -132,45 +135,34 @@ impl Pair<'_> {
         (self.repeat.view(level), self.original.view(level))
     }
 
-    /// The eight orientations, laid over each other as a whole; best correlation first.
-    fn starts(&self) -> Vec<Guess> {
+    /// A start, refined on the coarsest planes.
+    fn settle(&self, start: &Start) -> Option<Guess> {
         let (repeat, original) = self.views(COARSEST);
-        let scale = (self.original.frame.area() / self.repeat.frame.area()).sqrt();
-        let maps = [false, true].into_iter().flat_map(|mirrored| {
-            (0..4).map(move |turns| Affine::similarity(scale, FRAC_PI_2 * turns as f32, mirrored))
-        });
-        let lay = |map| {
-            let moments = align::moments(repeat, original, map);
-            Guess { correlation: moments.correlation(), fit: Fit::start(map, &moments) }
-        };
-        let mut starts: Vec<_> = maps.map(lay).collect();
-        Guess::sort(&mut starts);
-        starts
+        let map = start.map(self.repeat.frame, self.original.frame);
+        let fit = Fit::start(map, &align::moments(repeat, original, map, 1));
+        let fit = align::refine(repeat, original, fit, PLANS[COARSEST])?;
+        Some(Guess { correlation: align::moments(repeat, original, fit.map, 1).correlation(), fit })
     }
 
-    /// The starts, each refined on the coarsest planes; best correlation first.
-    fn settle(&self, starts: &[Guess]) -> Vec<Guess> {
-        let (repeat, original) = self.views(COARSEST);
-        let promising = starts.iter().filter(|start| start.correlation >= START_MIN);
-        let settle = |start: &Guess| {
-            let fit = align::refine(repeat, original, start.fit, PLANS[COARSEST])?;
-            Some(Guess { correlation: align::moments(repeat, original, fit.map).correlation(), fit })
-        };
-        let mut guesses: Vec<_> = promising.filter_map(settle).collect();
-        Guess::sort(&mut guesses);
-        guesses
-    }
-
-    /// Refines one guess down to the finest planes, and judges the result.
-    fn follow(&self, mut fit: Fit) -> Result<Evidence, Refusal> {
+    /// Refines one guess down to the finest planes, and judges the result. What is cheap to refuse goes first.
+    fn follow(&self, guess: &Guess) -> Result<Evidence, Refusal> {
+        let policy = self.policy;
+        let unaligned = |level: usize, correlation| Refusal::Unaligned { side: planes::SIDES[level], correlation };
+        if guess.correlation < policy.correlation_coarse_min {
+            return Err(unaligned(COARSEST, guess.correlation));
+        }
+        let mut fit = guess.fit;
+        let colour = blocks::colour(self.repeat.chroma(), self.original.chroma(), fit.map, fit.gain);
+        if colour > ROUGH_COLOUR * policy.colour_max {
+            return Err(Refusal::ColourDiffers { distance: colour });
+        }
         for level in (0..COARSEST).rev() {
             let (repeat, original) = self.views(level);
-            let unaligned = |correlation| Refusal::Unaligned { side: planes::SIDES[level], correlation };
-            fit = align::refine(repeat, original, fit, PLANS[level]).ok_or(unaligned(0.0))?;
+            fit = align::refine(repeat, original, fit, PLANS[level]).ok_or(unaligned(level, 0.0))?;
             if level > 0 {
-                let correlation = align::moments(repeat, original, fit.map).correlation();
-                if correlation < self.policy.correlation_min {
-                    return Err(unaligned(correlation));
+                let correlation = align::moments(repeat, original, fit.map, PLANS[level].stride).correlation();
+                if correlation < policy.correlation_min {
+                    return Err(unaligned(level, correlation));
                 }
             }
         }
@@ -184,25 +176,22 @@ impl Pair<'_> {
         if stretch > policy.stretch_max {
             return Err(Refusal::Squeezed { stretch });
         }
-        let (repeat, original) = self.views(EVIDENCE);
-        let moments = align::moments(repeat, original, map);
-        let (overlap, shared) = self.overlap(map, moments.count / repeat.plane.values.len() as f32);
-        if shared < policy.shared_min {
-            return Err(Refusal::TooLittleShared { shared });
-        }
         let (repeat, original) = self.views(0);
         let tally = blocks::tally(repeat, original, map, &policy.limits());
         if tally.agree < policy.blocks_min || tally.agreement() < policy.agreement_min {
             return Err(Refusal::BlocksDiffer { agree: tally.agree, disagree: tally.disagree });
+        }
+        let (overlap, shared) = self.overlap(map, tally.inside);
+        if shared < policy.shared_min {
+            return Err(Refusal::TooLittleShared { shared });
         }
         let colour = blocks::colour(self.repeat.chroma(), self.original.chroma(), map, tally.light.gain);
         if colour > policy.colour_max {
             return Err(Refusal::ColourDiffers { distance: colour });
         }
         let (transform, mirrored) = self.in_pixels(map);
-        let matched = tally.agree + tally.disagree;
-        let correlation = moments.correlation();
-        Ok(Evidence { transform, mirrored, inliers: tally.agree, matched, overlap, correlation, colour })
+        let (inliers, matched) = (tally.agree, tally.agree + tally.disagree);
+        Ok(Evidence { transform, mirrored, inliers, matched, overlap, correlation: tally.correlation, colour })
     }
 
     /// What both show, as shares of the smaller and of the larger of the two; `inside` is the share of the repeat.

@@ -1,18 +1,21 @@
-//! What is kept of a picture so that it can be compared again: luma at four sizes and chroma at one.
+//! What is kept of a picture so that it can be compared again: luma at four sizes, chroma at one, and thumbnails.
 //!
-//! Takes    upright RGB8 pixels of any size. Gives [`Features`], about 70 kB at an aspect of 4:3.
+//! Takes    upright RGB8 pixels of any size. Gives [`Features`], about 22 kB at an aspect of 4:3.
 //! Keeps    nothing; pure.
 //! Weak at  pictures with less than 8 pixels on a side: they hold no block, so nothing can be proved with them.
 
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image, images::ImageRef};
 
-use super::{align::View, blocks::Chroma, warp::Frame};
+use super::{align::View, blocks::Chroma, thumbs::Thumbs, warp::Frame};
 
 /// Longest sides of the luma planes, finest first.
 pub(super) const SIDES: [u32; 4] = [128, 64, 32, 16];
 
 /// Which of [`SIDES`] the chroma planes have. JPEG keeps chroma at half resolution or less and q30 blurs it further.
 const CHROMA_LEVEL: usize = 2;
+
+/// Which of [`SIDES`] the thumbnails are made from.
+const THUMBS_LEVEL: usize = 1;
 
 /// A borrowed upright RGB8 picture, row by row.
 #[derive(Clone, Copy, Debug)]
@@ -38,15 +41,15 @@ impl<'a> Pixels<'a> {
     }
 }
 
-/// One channel of a picture, 0 to 255 (chroma: -128 to 127).
+/// One channel of a picture, 0 to 255; for chroma 128 is none.
 #[derive(Clone, Debug)]
 pub(super) struct Plane {
     pub(super) width: u32,
     pub(super) height: u32,
-    pub(super) values: Vec<f32>,
+    pub(super) values: Vec<u8>,
 }
 
-/// Everything needed to compare a picture again. Cheap to keep: a cache of 1,000 holds about 70 MB.
+/// Everything needed to compare a picture again. Cheap to keep: a cache of 1,000 holds about 22 MB.
 #[derive(Clone, Debug)]
 pub struct Features {
     /// Size of the picture itself, in whose pixels the evidence is given.
@@ -54,36 +57,35 @@ pub struct Features {
     pub(super) height: u32,
     pub(super) frame: Frame,
     /// One for each of [`SIDES`].
-    pub(super) luma: Vec<Plane>,
+    pub(super) luma: [Plane; SIDES.len()],
     pub(super) blue: Plane,
     pub(super) red: Plane,
+    pub(super) thumbs: Thumbs,
 }
 
-/// Prepares a picture for comparison. About 0.5 ms for a preview (median on a busy machine).
+/// Prepares a picture for comparison; the smaller it is, the cheaper, and [`SIDES`] is all that is used.
 pub fn features(pixels: Pixels<'_>) -> Features {
-    let (width, height) = side_lengths(pixels.width, pixels.height, SIDES[0]);
-    let rgb = shrink_rgb(pixels, width, height);
-    let channel = |weights: [f32; 3]| Plane {
-        width,
-        height,
-        values: rgb.chunks_exact(3).map(|p| (0..3).map(|c| weights[c] * f32::from(p[c])).sum()).collect(),
-    };
-    // ITU-R BT.601, full range, as JPEG stores it.
-    let finest = channel([0.299, 0.587, 0.114]);
-    let (blue, red) = (channel([-0.168_736, -0.331_264, 0.5]), channel([0.5, -0.418_688, -0.081_312]));
+    let size = |level: usize| side_lengths(pixels.width, pixels.height, SIDES[level]);
+    let mut resizer = Resizer::new();
+    let rgb = shrink(&mut resizer, pixels, size(0));
+    let luma = Plane::of(&rgb, size(0), |[r, g, b]| (77 * r + 150 * g + 29 * b + 128) >> 8);
+    let luma1 = luma.shrink(&mut resizer, size(1));
+    let luma2 = luma1.shrink(&mut resizer, size(2));
+    let luma3 = luma2.shrink(&mut resizer, size(3));
+    let luma = [luma, luma1, luma2, luma3];
 
-    let mut luma = vec![finest];
-    for side in &SIDES[1..] {
-        let (width, height) = side_lengths(pixels.width, pixels.height, *side);
-        luma.push(luma[luma.len() - 1].shrink(width, height));
-    }
-    let (width, height) = (luma[CHROMA_LEVEL].width, luma[CHROMA_LEVEL].height);
+    let finest = Pixels { width: size(0).0, height: size(0).1, rgb: &rgb };
+    let small = shrink(&mut resizer, finest, size(CHROMA_LEVEL));
+    // ITU-R BT.601, full range, as JPEG stores it; 32,896 is 128.5 in 256ths.
+    let blue = Plane::of(&small, size(CHROMA_LEVEL), |[r, g, b]| (32_896 + 127 * b - 43 * r - 84 * g) >> 8);
+    let red = Plane::of(&small, size(CHROMA_LEVEL), |[r, g, b]| (32_896 + 127 * r - 106 * g - 21 * b) >> 8);
     Features {
         width: pixels.width,
         height: pixels.height,
         frame: Frame::of(pixels.width, pixels.height),
-        blue: blue.shrink(width, height),
-        red: red.shrink(width, height),
+        blue,
+        red,
+        thumbs: Thumbs::of(&luma[THUMBS_LEVEL]),
         luma,
     }
 }
@@ -112,7 +114,7 @@ fn side_lengths(width: u32, height: u32, side: u32) -> (u32, u32) {
     (fit(width), fit(height))
 }
 
-fn shrink_rgb(pixels: Pixels<'_>, width: u32, height: u32) -> Vec<u8> {
+fn shrink(resizer: &mut Resizer, pixels: Pixels<'_>, (width, height): (u32, u32)) -> Vec<u8> {
     if (width, height) == (pixels.width, pixels.height) {
         return pixels.rgb.to_vec();
     }
@@ -121,86 +123,94 @@ fn shrink_rgb(pixels: Pixels<'_>, width: u32, height: u32) -> Vec<u8> {
     let mut target = Image::new(width, height, PixelType::U8x3);
     // The triangle filter spans two target pixels: enough against moire, and cheap.
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    Resizer::new().resize(&source, &mut target, &options).expect("both sides are RGB8 and none is empty");
+    resizer.resize(&source, &mut target, &options).expect("both sides are RGB8 and none is empty");
     target.into_vec()
 }
 
 impl Plane {
-    /// Means over the cells of a coarser grid; cells may cut pixels.
-    fn shrink(&self, width: u32, height: u32) -> Plane {
+    /// One channel mixed from RGB8.
+    fn of(rgb: &[u8], (width, height): (u32, u32), mix: impl Fn([i32; 3]) -> i32) -> Self {
+        let values = rgb.as_chunks::<3>().0.iter().map(|pixel| mix(pixel.map(i32::from)) as u8).collect();
+        Self { width, height, values }
+    }
+
+    /// Each new pixel is the mean of those that it covers.
+    fn shrink(&self, resizer: &mut Resizer, (width, height): (u32, u32)) -> Self {
         if (width, height) == (self.width, self.height) {
             return self.clone();
         }
-        let (columns, rows) = (spans(self.width, width), spans(self.height, height));
-        let mut values = Vec::with_capacity((width * height) as usize);
-        for (top, row_weights) in &rows {
-            for (left, column_weights) in &columns {
-                let mut sum = 0.0;
-                for (y, row_weight) in row_weights.iter().enumerate() {
-                    let start = (top + y) * self.width as usize + left;
-                    let line = &self.values[start..start + column_weights.len()];
-                    let of_line: f32 = line.iter().zip(column_weights).map(|(value, weight)| value * weight).sum();
-                    sum += row_weight * of_line;
-                }
-                values.push(sum);
-            }
-        }
-        Plane { width, height, values }
+        let source = ImageRef::new(self.width, self.height, &self.values, PixelType::U8)
+            .expect("a plane holds width x height bytes");
+        let mut target = Image::new(width, height, PixelType::U8);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Box));
+        resizer.resize(&source, &mut target, &options).expect("both are 8-bit and none is empty");
+        Self { width, height, values: target.into_vec() }
     }
 
-    /// The four neighbours of a place between pixel centres, and where it lies among them. None outside of the
-    /// picture, whose edge lies half a pixel beyond the outermost centres.
+    /// What it shows at [`LANES`] places on a line: at `start`, and each `step` further. The picture's edge lies half a
+    /// pixel beyond the outermost centres; `count` of the places are asked for.
+    ///
+    /// This is the innermost loop of all: written so that the compiler makes vector code of everything but the reading.
     #[inline]
-    pub(super) fn cell(&self, x: f32, y: f32) -> Option<Cell> {
-        let (right, bottom) = (self.width as f32 - 1.0, self.height as f32 - 1.0);
-        // A comparison with NaN is false, so NaN counts as outside.
-        let inside = x >= -0.5 && y >= -0.5 && x <= right + 0.5 && y <= bottom + 0.5;
-        if !inside || self.width < 2 || self.height < 2 {
-            return None;
+    pub(super) fn along(&self, start: (f32, f32), step: (f32, f32), count: usize) -> Samples {
+        let mut samples = Samples::default();
+        if self.width < 2 || self.height < 2 {
+            return samples;
         }
-        let (x, y) = (x.clamp(0.0, right), y.clamp(0.0, bottom));
-        let (column, row) = ((x as usize).min(self.width as usize - 2), (y as usize).min(self.height as usize - 2));
-        let upper = row * self.width as usize + column;
-        let lower = upper + self.width as usize;
-        let (upper, lower) = (&self.values[upper..upper + 2], &self.values[lower..lower + 2]);
-        Some(Cell { corners: [upper[0], upper[1], lower[0], lower[1]], x: x - column as f32, y: y - row as f32 })
+        let (width, right, bottom) = (self.width as f32, self.width as f32 - 1.0, self.height as f32 - 1.0);
+        let (mut x, mut y, mut first) = ([0.0f32; LANES], [0.0f32; LANES], [0u32; LANES]);
+        for lane in 0..LANES {
+            let (at_x, at_y) = (start.0 + step.0 * lane as f32, start.1 + step.1 * lane as f32);
+            // A comparison with NaN is false, so NaN counts as outside.
+            let inside = (at_x >= -0.5) & (at_y >= -0.5) & (at_x <= right + 0.5) & (at_y <= bottom + 0.5);
+            samples.inside[lane] = if inside & (lane < count) { 1.0 } else { 0.0 };
+            let (at_x, at_y) = (within(at_x, right), within(at_y, bottom));
+            let (column, row) = (whole(within(at_x - 0.5, right - 1.0)), whole(within(at_y - 0.5, bottom - 1.0)));
+            (x[lane], y[lane]) = (at_x - column, at_y - row);
+            first[lane] = (row * width + column + WHOLE).to_bits() & 0x007f_ffff;
+        }
+        let mut corners = [0u32; LANES];
+        for lane in 0..LANES {
+            let (upper, lower) = (first[lane] as usize, (first[lane] + self.width) as usize);
+            let pair = |at: usize| u32::from(u16::from_le_bytes([self.values[at], self.values[at + 1]]));
+            corners[lane] = pair(lower) << 16 | pair(upper);
+        }
+        for lane in 0..LANES {
+            let corner = |n: u32| (corners[lane] >> (8 * n) & 0xff) as i32 as f32;
+            let (ul, ur, ll, lr) = (corner(0), corner(1), corner(2), corner(3));
+            let (upper, lower) = (ul + (ur - ul) * x[lane], ll + (lr - ll) * x[lane]);
+            samples.value[lane] = upper + (lower - upper) * y[lane];
+            samples.slope_x[lane] = (ur - ul) * (1.0 - y[lane]) + (lr - ll) * y[lane];
+            samples.slope_y[lane] = lower - upper;
+        }
+        samples
     }
 }
 
-/// For each target cell: the first source index it covers and the weights (sum 1) of the indices from there on.
-fn spans(from: u32, to: u32) -> Vec<(usize, Vec<f32>)> {
-    let ratio = f64::from(from) / f64::from(to);
-    let span = |i: u32| {
-        let (start, end) = (f64::from(i) * ratio, (f64::from(i + 1) * ratio).min(f64::from(from)));
-        let (first, last) = (start.floor() as u32, (end.ceil() as u32).clamp(1, from));
-        let covered = |j: u32| (end.min(f64::from(j + 1)) - start.max(f64::from(j))).max(0.0);
-        let weights = (first..last).map(|j| (covered(j) / (end - start)) as f32).collect();
-        (first as usize, weights)
-    };
-    (0..to).map(span).collect()
+/// 2^23: from here on a float has no places after the point, and its lowest 23 bits are the whole number itself.
+const WHOLE: f32 = 8_388_608.0;
+
+/// The nearest whole number, of one below 2^22.
+fn whole(value: f32) -> f32 {
+    (value + WHOLE) - WHOLE
 }
 
-/// Four neighbouring pixels (upper left, upper right, lower left, lower right) and a place among them, 0 to 1.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cell {
-    corners: [f32; 4],
-    x: f32,
-    y: f32,
+/// 0 to `most`, and 0 for what is no number. One instruction each, unlike `clamp`, `min` and `max`.
+fn within(value: f32, most: f32) -> f32 {
+    let value = if value > 0.0 { value } else { 0.0 };
+    if value < most { value } else { most }
 }
 
-impl Cell {
-    /// Bilinear value.
-    pub(super) fn value(self) -> f32 {
-        let [ul, ur, ll, lr] = self.corners;
-        let (upper, lower) = (ul + (ur - ul) * self.x, ll + (lr - ll) * self.x);
-        upper + (lower - upper) * self.y
-    }
+/// Places that are looked at together, so that the compiler can make vector code of it.
+pub(super) const LANES: usize = 8;
 
-    /// Slope of the bilinear surface along x and y, a pixel.
-    pub(super) fn slope(self) -> (f32, f32) {
-        let [ul, ur, ll, lr] = self.corners;
-        ((ur - ul) * (1.0 - self.y) + (lr - ll) * self.y, (ll - ul) * (1.0 - self.x) + (lr - ur) * self.x)
-    }
+/// Bilinear values and their slopes a pixel, at [`LANES`] places; `inside` is 1 within the picture, else 0.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Samples {
+    pub(super) value: [f32; LANES],
+    pub(super) slope_x: [f32; LANES],
+    pub(super) slope_y: [f32; LANES],
+    pub(super) inside: [f32; LANES],
 }
 
 #[cfg(test)]
@@ -218,20 +228,46 @@ mod tests {
     #[test]
     fn shrinking_keeps_the_mean_of_any_size() {
         for (width, height) in [(128, 96), (97, 61), (17, 128), (5, 3), (1, 1)] {
-            let count = (width * height) as usize;
-            let plane = Plane { width, height, values: (0..count).map(|i| (i * 37 % 251) as f32).collect() };
+            let count = width * height;
+            let plane = Plane { width, height, values: (0..count).map(|i| (i * 37 % 251) as u8).collect() };
             let (w, h) = side_lengths(width, height, 16);
-            let small = plane.shrink(w, h);
+            let small = plane.shrink(&mut Resizer::new(), (w, h));
             assert_eq!(small.values.len(), (w * h) as usize);
-            let mean = |p: &Plane| p.values.iter().sum::<f32>() / p.values.len() as f32;
-            assert!((mean(&plane) - mean(&small)).abs() < 0.05, "{width}x{height}");
+            let mean = |p: &Plane| p.values.iter().map(|v| f32::from(*v)).sum::<f32>() / p.values.len() as f32;
+            assert!((mean(&plane) - mean(&small)).abs() < 0.6, "{width}x{height}");
         }
     }
 
     #[test]
     fn grey_has_no_chroma_and_its_own_luma() {
-        let f = features(Pixels::new(40, 30, &[77; 3600]).expect("fits"));
-        assert!(f.luma.iter().all(|p| p.values.iter().all(|v| (v - 77.0).abs() < 0.01)));
-        assert!(f.blue.values.iter().chain(&f.red.values).all(|v| v.abs() < 0.01));
+        for grey in [0, 77, 255] {
+            let f = features(Pixels::new(40, 30, &[grey; 3600]).expect("fits"));
+            assert!(f.luma.iter().all(|p| p.values.iter().all(|v| *v == grey)));
+            assert!(f.blue.values.iter().chain(&f.red.values).all(|v| *v == 128));
+        }
+    }
+
+    #[test]
+    fn pure_colours_have_the_chroma_of_the_standard() {
+        for (rgb, blue, red) in [([255, 0, 0], 85, 255), ([0, 255, 0], 44, 21), ([0, 0, 255], 255, 107)] {
+            let f = features(Pixels::new(40, 30, &rgb.repeat(1200)).expect("fits"));
+            let near = |plane: &Plane, want: u8| plane.values.iter().all(|v| v.abs_diff(want) <= 1);
+            assert!(near(&f.blue, blue) && near(&f.red, red), "{rgb:?}: {} {}", f.blue.values[0], f.red.values[0]);
+        }
+    }
+
+    #[test]
+    fn between_pixels_the_value_is_that_of_a_plane_and_outside_nothing_counts() {
+        let values = (0..80).map(|i| (i % 10 * 4 + i / 10 * 6) as u8).collect();
+        let plane = Plane { width: 10, height: 8, values };
+        let samples = plane.along((-1.5, 2.25), (1.5, 0.5), 7);
+        assert_eq!(samples.inside, [0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0]);
+        for lane in 2..7 {
+            let (x, y) = (-1.5 + 1.5 * lane as f32, 2.25 + 0.5 * lane as f32);
+            assert!((samples.value[lane] - (4.0 * x + 6.0 * y)).abs() < 1e-3, "{lane}: {samples:?}");
+            assert!((samples.slope_x[lane] - 4.0).abs() < 1e-3 && (samples.slope_y[lane] - 6.0).abs() < 1e-3);
+        }
+        let nowhere = plane.along((f32::NAN, 0.0), (0.0, f32::INFINITY), 8);
+        assert!(nowhere.value.iter().all(|v| v.is_finite()) && nowhere.inside == [0.0; 8]);
     }
 }

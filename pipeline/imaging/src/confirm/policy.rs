@@ -12,7 +12,9 @@ use super::blocks::Limits;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// Least correlation of luma, -1 to 1, at which an orientation is followed beyond the 16-pixel planes.
+    /// Least correlation of the 12-pixel thumbnails, -1 to 1, at which an orientation is looked at. It only saves work.
+    pub correlation_start_min: f32,
+    /// Least correlation of luma, -1 to 1, at which an alignment is followed beyond the 16-pixel planes.
     /// It only saves work.
     pub correlation_coarse_min: f32,
     /// Least correlation of luma over the overlap, -1 to 1, at which an alignment is followed beyond the 32-pixel and the
@@ -43,7 +45,8 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            correlation_coarse_min: 0.5,
+            correlation_start_min: 0.3,
+            correlation_coarse_min: 0.6,
             correlation_min: 0.7,
             stretch_max: 1.15,
             shared_min: 0.5,
@@ -70,6 +73,7 @@ impl Policy {
     pub fn check(&self, at: &str, faults: &mut Faults) {
         let default = Self::default();
         let ranges = [
+            ("correlation_start_min", self.correlation_start_min, 0.0, 1.0, default.correlation_start_min),
             ("correlation_coarse_min", self.correlation_coarse_min, 0.0, 1.0, default.correlation_coarse_min),
             ("correlation_min", self.correlation_min, 0.0, 1.0, default.correlation_min),
             ("stretch_max", self.stretch_max, 1.0, 4.0, default.stretch_max),

@@ -278,6 +278,7 @@ proptest! {
     #[test]
     fn no_picture_makes_it_panic_and_evidence_is_always_finite(a in any_picture(), b in any_picture()) {
         let everything = Policy {
+            correlation_start_min: -1.0,
             correlation_coarse_min: -1.0,
             correlation_min: -1.0,
             stretch_max: f32::INFINITY,
