@@ -8,8 +8,8 @@ use dih_core::{
 
 use crate::{
     field::{
-        Fault, Within, from_one, id_bytes, invalid, labels, missing, name, need, need_image_id, positive, ranged,
-        share, text, upload,
+        Fault, Within, from_one, id_bytes, invalid, labels, missing, name, need, need_image_id, optional, positive,
+        ranged, share, text, upload,
     },
     generated as wire,
     wire::Convert,
@@ -110,6 +110,9 @@ impl Convert for Measures {
             colourfulness: Some(self.colourfulness),
             grayscale: Some(self.grayscale),
             transparent: Some(self.transparent),
+            acuity: self.acuity,
+            noise: self.noise,
+            bars: self.bars,
         }
     }
 
@@ -126,6 +129,9 @@ impl Convert for Measures {
             colourfulness: ranged(wire.colourfulness, 0.0..=1.0, "colourfulness")?,
             grayscale: need(wire.grayscale, "grayscale")?,
             transparent: ranged(wire.transparent, 0.0..=1.0, "transparent")?,
+            acuity: optional(wire.acuity, |v| ranged(Some(v), 0.0..=f32::MAX, "acuity"))?,
+            noise: share(wire.noise, "noise")?,
+            bars: share(wire.bars, "bars")?,
         })
     }
 }

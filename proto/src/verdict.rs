@@ -2,6 +2,7 @@
 
 use dih_core::{
     Epoch, StageName,
+    calibration::Calibrated,
     image::Measures,
     repeat::{Evidence, FoundBy, Repeat},
     verdict::{Answer, Decision, Status},
@@ -9,7 +10,7 @@ use dih_core::{
 
 use crate::{
     field::{
-        Fault, Within, finite, id_bytes, image_id, invalid, labels, millis, missing, name, need, need_image_id,
+        Fault, Within, finite, from_one, id_bytes, image_id, invalid, labels, millis, missing, name, need, need_image_id,
         optional, ranged, share, text, upload,
     },
     generated::{self as wire, repeat::FoundBy as WireFoundBy},
@@ -74,6 +75,7 @@ impl Convert for Decision {
             model: self.model.clone(),
             detail: self.detail.clone(),
             at_ms: Some(self.at.0),
+            calibrated: self.calibrated.as_ref().map(Convert::to_wire),
         }
     }
 
@@ -86,6 +88,29 @@ impl Convert for Decision {
             model: wire.model,
             detail: wire.detail,
             at: millis(wire.at_ms, "at_ms")?,
+            calibrated: optional(wire.calibrated, Calibrated::from_wire).within("calibrated")?,
+        })
+    }
+}
+
+impl Convert for Calibrated {
+    type Wire = wire::Calibrated;
+
+    fn to_wire(&self) -> wire::Calibrated {
+        wire::Calibrated {
+            id: self.id.clone(),
+            precision: Some(self.precision),
+            recall: Some(self.recall),
+            samples: Some(self.samples),
+        }
+    }
+
+    fn from_wire(wire: wire::Calibrated) -> Result<Self, Fault> {
+        Ok(Self {
+            id: text(wire.id, "id")?,
+            precision: ranged(wire.precision, 0.0..=1.0, "precision")?,
+            recall: ranged(wire.recall, 0.0..=1.0, "recall")?,
+            samples: from_one(wire.samples, "samples")?,
         })
     }
 }

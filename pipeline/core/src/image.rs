@@ -64,6 +64,8 @@ impl Fingerprints {
 }
 
 /// Measured once, at ingest, on the luma plane of the upright preview (shortest side 256 px); no later stage decodes.
+///
+/// What is seen of light and sharpness is measured inside of `bars`. Later additions are None in older records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measures {
     /// Variance of the 3x3 Laplacian of 8-bit luma; small is blurred. Source: Pech-Pacheco et al., ICPR 2000.
@@ -88,6 +90,17 @@ pub struct Measures {
     pub grayscale: bool,
     /// Share of fully transparent pixels before compositing on white, 0 to 1.
     pub transparent: f32,
+    /// How steep edges are, whatever their contrast: the strength of detail one pixel wide over that of detail four pixels
+    /// wide, along the direction in which it is least, what noise adds taken off. About 0.5 in a sharp photo, below 0.25
+    /// in a blurred one; None where the picture is too small to tell.
+    #[serde(default)]
+    pub acuity: Option<f32>,
+    /// Standard deviation of the noise where the picture is smooth, as a share of the range from black to white.
+    #[serde(default)]
+    pub noise: Option<f32>,
+    /// Share of the picture that is bars of one colour along its sides (letterbox), 0 to 1.
+    #[serde(default)]
+    pub bars: Option<f32>,
 }
 
 /// The upright picture's size in pixels and where it came from.

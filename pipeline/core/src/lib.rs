@@ -4,6 +4,7 @@
 //! codec: [`ports`] says what a store must do, [`stage`] what a stage must answer, [`topology`] which stream feeds
 //! whom.
 
+pub mod calibration;
 pub mod config;
 pub mod error;
 pub mod event;

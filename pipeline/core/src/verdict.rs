@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     DeviceId, Epoch, ImageId, Label, Millis, StageName, UploadSeq,
+    calibration::Calibrated,
     event::Image,
     image::Measures,
     repeat::{FoundBy, Repeat},
@@ -68,17 +69,25 @@ pub struct Decision {
     /// For people.
     pub detail: Option<String>,
     pub at: Millis,
+    /// How often the threshold errs, where that was measured.
+    #[serde(default)]
+    pub calibrated: Option<Calibrated>,
 }
 
 impl Decision {
     pub fn new(stage: StageName, what: impl Into<String>) -> Self {
         let at = Millis::now();
-        Self { stage, what: what.into(), score: None, threshold: None, model: None, detail: None, at }
+        Self { stage, what: what.into(), score: None, threshold: None, model: None, detail: None, at, calibrated: None }
     }
 
     pub fn scored(mut self, score: f32, threshold: f32) -> Self {
         self.score = Some(score);
         self.threshold = Some(threshold);
+        self
+    }
+
+    pub fn calibrated(mut self, by: Option<Calibrated>) -> Self {
+        self.calibrated = by;
         self
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, bench, broker_guard, config, datasets, dead, explain, import, models, run, setup, simulate, submit, train,
+    audit, bench, broker_guard, calibrate, config, datasets, dead, explain, import, models, run, setup, simulate, submit, train,
     verdicts,
 };
 
@@ -68,6 +68,8 @@ pub enum Command {
     Models(models::Cmd),
     /// Measure decisions, speed and memory on photos whose truth is known. Seeded.
     Bench(bench::Cmd),
+    /// Propose thresholds from your own photos, with their measured errors; nothing changes until it is accepted.
+    Calibrate(calibrate::Cmd),
     /// Watches the embedded broker; started by other commands.
     #[command(hide = true)]
     BrokerGuard(broker_guard::Cmd),
@@ -122,6 +124,9 @@ mod tests {
             "dih bench repeats photos --uploads 400 --seed 2 --json",
             "dih bench labels photos --labels photos/labels.csv --shots",
             "dih bench speed photos",
+            "dih bench quality photos --uploads 300 --json",
+            "dih calibrate photos --photos 200 --decisions decisions.csv",
+            "dih calibrate --accept --json",
             "dih bench memory photos",
             "dih simulate photos --uploads 100 --devices 4 --rate 20 --seed 7 --truth t.csv",
         ] {

@@ -89,7 +89,8 @@ impl Crew {
                 self.run(Dedupe::new(config.dedupe.clone(), index.clone(), p.prover.clone()), p, to, config);
             }
             Verify::CONSUMER => {
-                self.run(Verify::new(config.verify.clone(), index.clone(), vision()?), p, to, config);
+                let verify = Verify::new(config.verify.clone(), index.clone(), vision()?);
+                self.run(verify.calibrated(config.calibration.clone()), p, to, config);
             }
             Embed::CONSUMER => self.run(Embed::new(index.clone(), vision()?), p, to, config),
             Cluster::CONSUMER => {

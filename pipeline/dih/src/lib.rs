@@ -7,6 +7,7 @@
 pub mod app;
 pub mod bench;
 pub mod bus;
+pub mod calibrate;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -58,7 +59,7 @@ pub fn start(cli: Cli) -> Exit {
 
 async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
     use crate::commands::{
-        audit, bench, broker_guard, config, datasets, dead, explain, import, models, run, setup, simulate, submit,
+        audit, bench, broker_guard, calibrate, config, datasets, dead, explain, import, models, run, setup, simulate, submit,
         train, verdicts,
     };
     let command = match cli.command {
@@ -83,6 +84,7 @@ async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
         Command::Config(cmd) => config::run(&app, &cmd),
         Command::Models(cmd) => models::run(&app, cmd),
         Command::Bench(cmd) => bench::run(&app, cmd).await,
+        Command::Calibrate(cmd) => calibrate::run(&app, cmd).await,
         Command::BrokerGuard(cmd) => broker_guard::run(&cmd),
     }
 }

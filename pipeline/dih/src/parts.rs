@@ -20,6 +20,7 @@ use tokio::task::spawn_blocking;
 use crate::{
     app::App,
     bus::Bus,
+    calibrate::repeats,
     config::Stores,
     home::{Home, Owner},
     model::{self, MAKE_SETUP},
@@ -72,7 +73,9 @@ impl Parts {
         let index: Arc<dyn Index> =
             Arc::new(index.or_problem("could not open the index", "see `stores.index` in `dih config print`")?);
         let confirm = config.repeats.confirm.clone();
-        let prover = Arc::new(Prover::new(previews.clone(), bench.clone(), confirm, config.repeats.cached));
+        let error = config.calibration.of(repeats::SETTING, confirm.agreement_min);
+        let prover = Prover::new(previews.clone(), bench.clone(), confirm, config.repeats.cached);
+        let prover = Arc::new(prover.calibrated(error));
         let state = bus.state().await?;
         Ok(Self { index, blobs, state, bench, previews, prover, space, manifest, vision, _owner: owner })
     }

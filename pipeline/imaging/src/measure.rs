@@ -1,12 +1,17 @@
 //! Measures a preview once, so that no later stage looks at its pixels to judge its quality.
 //!
 //! Takes    the upright RGB preview. Gives its luma plane and [`Measures`].
-//! Luma is  BT.601, as in JPEG: `0.299 R + 0.587 G + 0.114 B`, rounded to 8 bits.
+//! Luma is  BT.601, as in JPEG: `0.299 R + 0.587 G + 0.114 B`, rounded to 8 bits. What is measured on it is measured
+//!          inside the bars of a letterbox, which say nothing about the photo.
 //! Weak at  sharpness below 256 pixels a side: a smaller picture shows the same scene in fewer pixels, so its edges are
 //!          steeper and it seems sharper than it would at 256.
 
+mod bars;
+mod detail;
+
 use dih_core::image::{Measures, Size};
 
+use self::bars::Window;
 use crate::{Preview, raster::Plane};
 
 /// The measures of a preview as such: its own size, nothing transparent. `read` also knows the original.
@@ -51,14 +56,16 @@ pub(crate) fn tones(preview: &Preview) -> Tones {
 /// What is known of a picture of `size` whose preview has these tones; `transparent` is the share of its pixels that
 /// were fully transparent.
 pub(crate) fn measures(tones: &Tones, size: Size, transparent: f32) -> Measures {
-    let luma = &tones.luma;
-    let pixels = luma.pixels.len().max(1) as f64;
-    let histogram = histogram(&luma.pixels);
+    let all = tones.luma.pixels.len().max(1) as f64;
+    let inside = bars::inside(&tones.luma);
+    let pixels = (inside.width() * inside.height()).max(1) as f64;
+    let histogram = histogram(&inside);
     let mean = moment(&histogram, pixels, |v| v);
     let variance = moment(&histogram, pixels, |v| (v - mean).powi(2));
     let share = |p| f32::from(percentile(&histogram, p)) / 255.0;
+    let noise = detail::noise(&inside);
     Measures {
-        sharpness: laplacian_variance(luma) as f32,
+        sharpness: laplacian_variance(&inside) as f32,
         brightness: (mean / 255.0) as f32,
         luma_p05: share(0.05),
         luma_p95: share(0.95),
@@ -66,23 +73,28 @@ pub(crate) fn measures(tones: &Tones, size: Size, transparent: f32) -> Measures 
         contrast: (variance.sqrt() / 255.0) as f32,
         entropy: entropy(&histogram, pixels) as f32,
         aspect: (f64::from(size.width) / f64::from(size.height.max(1))) as f32,
-        colourfulness: (tones.chroma_sum as f64 / pixels / 255.0) as f32,
-        grayscale: (tones.coloured as f64) < pixels * COLOURED_SHARE_MAX,
+        colourfulness: (tones.chroma_sum as f64 / all / 255.0) as f32,
+        grayscale: (tones.coloured as f64) < all * COLOURED_SHARE_MAX,
         transparent,
+        acuity: detail::acuity(&inside, noise),
+        noise: Some((noise / 255.0) as f32),
+        bars: Some((1.0 - pixels / all).max(0.0) as f32),
     }
 }
 
 /// Four tables, since a flat area would make each count wait for the one before.
-fn histogram(pixels: &[u8]) -> [u32; 256] {
+fn histogram(inside: &Window<'_>) -> [u32; 256] {
     let mut tables = [[0_u32; 256]; 4];
-    let (quads, rest) = pixels.as_chunks::<4>();
-    for quad in quads {
-        for (table, value) in tables.iter_mut().zip(quad) {
-            table[usize::from(*value)] += 1;
+    for y in 0..inside.height() {
+        let (quads, rest) = inside.row(y).as_chunks::<4>();
+        for quad in quads {
+            for (table, value) in tables.iter_mut().zip(quad) {
+                table[usize::from(*value)] += 1;
+            }
         }
-    }
-    for value in rest {
-        tables[0][usize::from(*value)] += 1;
+        for value in rest {
+            tables[0][usize::from(*value)] += 1;
+        }
     }
     std::array::from_fn(|i| tables.iter().map(|t| t[i]).sum())
 }
@@ -109,15 +121,14 @@ fn entropy(histogram: &[u32; 256], pixels: f64) -> f64 {
 }
 
 /// Variance of the 4-neighbour Laplacian over the inner pixels; 0 where there are none.
-fn laplacian_variance(luma: &Plane) -> f64 {
-    let width = luma.width as usize;
-    if width < 3 || luma.height < 3 {
+fn laplacian_variance(inside: &Window<'_>) -> f64 {
+    let (width, height) = (inside.width(), inside.height());
+    if width < 3 || height < 3 {
         return 0.0;
     }
     let (mut sum, mut squares) = (0_i64, 0_u64);
-    for y in 1..luma.height as usize - 1 {
-        let row = |y: usize| &luma.pixels[y * width..][..width];
-        let (above, here, below) = (row(y - 1), row(y), row(y + 1));
+    for y in 1..height - 1 {
+        let (above, here, below) = (inside.row(y - 1), inside.row(y), inside.row(y + 1));
         // One row: |Laplacian| <= 1020, so its squares fit 32 bits up to 4128 pixels a row; previews end at 1024.
         let (mut row_sum, mut row_squares) = (0_i32, 0_u32);
         for ((triple, a), b) in here.windows(3).zip(&above[1..]).zip(&below[1..]) {
@@ -129,7 +140,7 @@ fn laplacian_variance(luma: &Plane) -> f64 {
         sum += i64::from(row_sum);
         squares += u64::from(row_squares);
     }
-    let pixels = ((width - 2) * (luma.height as usize - 2)) as f64;
+    let pixels = ((width - 2) * (height - 2)) as f64;
     let mean = sum as f64 / pixels;
     (squares as f64 / pixels - mean * mean).max(0.0)
 }

@@ -11,6 +11,7 @@ use std::{
 
 use dih_core::{
     Class, ImageId, StageError,
+    calibration::Calibrated,
     record::Record,
     repeat::{Evidence, FoundBy, Twin},
     work::Bench,
@@ -36,12 +37,23 @@ pub struct Prover {
     bench: Bench,
     policy: Policy,
     cache: Mutex<LruCache<ImageId, Arc<Features>>>,
+    error: Option<Calibrated>,
 }
 
 impl Prover {
     /// `cached`: pictures whose features stay in memory, about 25 kB each.
     pub fn new(previews: Arc<Previews>, bench: Bench, policy: Policy, cached: NonZeroUsize) -> Self {
-        Self { previews, bench, policy, cache: Mutex::new(LruCache::new(cached)) }
+        Self { previews, bench, policy, cache: Mutex::new(LruCache::new(cached)), error: None }
+    }
+
+    /// Keeps the measured error of its policy, for the lineage of what it proves.
+    pub fn calibrated(self, error: Option<Calibrated>) -> Self {
+        Self { error, ..self }
+    }
+
+    /// How often its policy errs, where that was measured.
+    pub fn error(&self) -> Option<Calibrated> {
+        self.error.clone()
     }
 
     /// The candidates that are proven to show the same shot as `own`.

@@ -10,6 +10,7 @@ use dih_core::{
         Content, CutRequested, DatasetPublished, DeadLetter, Image, ImageClustered, ImageEmbedded, ImageStored,
         ImageUnique, ImageVerified, JobFailed, TrainingCompleted, TrainingRequested, Upload, VectorSpace,
     },
+    calibration::Calibrated,
     image::{Fingerprint, Fingerprints, Format, Measures, Size},
     repeat::{Evidence, FoundBy, Repeat},
     verdict::{Answer, Decision, Status},
@@ -44,6 +45,7 @@ pub fn decision() -> Decision {
         model: Some("efficientnet-lite0".into()),
         detail: Some("jersey, T-shirt".into()),
         at: Millis(1_790_000_000_456),
+        calibrated: Some(Calibrated { id: "calibration-3".into(), precision: 0.96875, recall: 0.9375, samples: 640 }),
     }
 }
 
@@ -60,6 +62,9 @@ pub fn measures() -> Measures {
         colourfulness: 0.0625,
         grayscale: false,
         transparent: 0.0,
+        acuity: Some(0.5),
+        noise: Some(0.015625),
+        bars: Some(0.25),
     }
 }
 

@@ -148,7 +148,9 @@ impl Cluster {
     ) -> Result<Outcome, StageError> {
         let decision = Decision::new(StageName::Cluster, "repeat").because(format!("of upload {}", repeat.of_upload));
         image.lineage.push(match repeat.found_by {
-            FoundBy::Vector { cosine } => decision.scored(cosine, self.config.repeat_cosine_min),
+            FoundBy::Vector { cosine } => {
+                decision.scored(cosine, self.config.repeat_cosine_min).calibrated(self.prover.error())
+            }
             FoundBy::Content | FoundBy::Fingerprint { .. } => decision,
         });
         let answer = succession::answer_repeat(&*self.index, &image, StageName::Cluster, repeat).await?;

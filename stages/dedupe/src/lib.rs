@@ -154,7 +154,10 @@ impl Dedupe {
     fn found(&self, repeat: &Repeat) -> Decision {
         let decision = Decision::new(StageName::Dedupe, "repeat").because(format!("of upload {}", repeat.of_upload));
         match repeat.found_by {
-            FoundBy::Fingerprint { distance, .. } => decision.scored(distance as f32, self.config.distance_max as f32),
+            FoundBy::Fingerprint { distance, .. } => {
+                let decision = decision.scored(distance as f32, self.config.distance_max as f32);
+                decision.calibrated(self.prover.error())
+            }
             FoundBy::Content | FoundBy::Vector { .. } => decision,
         }
     }

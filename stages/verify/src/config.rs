@@ -10,16 +10,30 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Shortest side a picture must have, in pixels, after being turned upright.
     pub side_min: u32,
-    /// Least variance of the Laplacian of the preview's luma; below it the picture is refused as `blurred`.
+    /// Least acuity: how steep edges are, whatever their contrast; below it the picture is refused as `blurred`. A
+    /// person sees blur from there on; of untouched photos fewer than 1 % lie below (docs/BENCHMARKS.md, quality rules).
+    pub acuity_min: f32,
+    /// Least variance of the Laplacian of the preview's luma; below it nothing is left to be sharp: `blurred`. Very
+    /// wide blur leaves no edge whose steepness could be told.
     pub sharpness_min: f32,
-    /// Least 95th percentile of luma, 0 to 1; below it even the bright parts are dark: `too_dark`.
-    pub luma_p95_min: f32,
-    /// Most 5th percentile of luma, 0 to 1; above it even the dark parts are bright: `overexposed`.
+    /// Least 99th percentile of luma, 0 to 1; below it even the brightest parts are dark: `too_dark`. Of untouched photos
+    /// none was below .49; a photo at .3 of its brightness is.
+    pub luma_p99_min: f32,
+    /// Most 5th percentile of luma, 0 to 1; above it even the dark parts are bright: `overexposed`. Fog, lifted light. Of
+    /// untouched photos none was above .64.
     pub luma_p05_max: f32,
+    /// Most mean luma, 0 to 1; above it the light is blown out: `overexposed`. Goods on white reach .86 (1 in 200).
+    pub brightness_max: f32,
     /// Least entropy of luma in bits, 0 to 8; below it the picture is empty: `low_information`.
     pub entropy_min: f32,
     /// Most share of fully transparent pixels, 0 to 1; above it there is next to nothing to see: `transparent`.
     pub transparent_max: f32,
+    /// Most standard deviation of noise, as a share of the range from black to white; above it: `noisy`. Off (1), for
+    /// noise hides little from a person or a model; `0.05` refuses what looks like a night shot at ISO 25,600.
+    pub noise_max: f32,
+    /// Most share of the picture that is bars along its sides, 0 to 1; above it: `letterboxed`. Off (1), for inside of the
+    /// bars there is a whole photo, and all other rules look there.
+    pub bars_max: f32,
     /// Least probability the classifier must give to the label or its kin; below it the label is absurd, but only
     /// where the classifier knows the label at all and is sure of something else (`top_probability_min`).
     pub label_score_min: f32,
@@ -31,11 +45,15 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             side_min: 64,
-            sharpness_min: 12.0,
-            luma_p95_min: 0.16,
-            luma_p05_max: 0.92,
+            acuity_min: 0.25,
+            sharpness_min: 4.0,
+            luma_p99_min: 0.32,
+            luma_p05_max: 0.7,
+            brightness_max: 0.88,
             entropy_min: 0.5,
             transparent_max: 0.98,
+            noise_max: 1.0,
+            bars_max: 1.0,
             label_score_min: 0.0005,
             top_probability_min: 0.9,
         }
@@ -45,9 +63,13 @@ impl Default for Config {
 impl Config {
     pub fn check(&self, faults: &mut Faults) {
         let shares = [
-            ("verify.luma_p95_min", self.luma_p95_min),
+            ("verify.acuity_min", self.acuity_min),
+            ("verify.luma_p99_min", self.luma_p99_min),
             ("verify.luma_p05_max", self.luma_p05_max),
+            ("verify.brightness_max", self.brightness_max),
             ("verify.transparent_max", self.transparent_max),
+            ("verify.noise_max", self.noise_max),
+            ("verify.bars_max", self.bars_max),
             ("verify.label_score_min", self.label_score_min),
             ("verify.top_probability_min", self.top_probability_min),
         ];
@@ -56,6 +78,6 @@ impl Config {
         }
         let bits = (0.0..=8.0).contains(&self.entropy_min);
         faults.require(bits, "verify.entropy_min", "is not between 0 and 8 bits", "try `0.5`");
-        faults.require(self.sharpness_min >= 0.0, "verify.sharpness_min", "is negative or no number", "try `12.0`");
+        faults.require(self.sharpness_min >= 0.0, "verify.sharpness_min", "is negative or no number", "try `4.0`");
     }
 }

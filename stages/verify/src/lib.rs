@@ -14,6 +14,7 @@ use std::sync::Arc;
 pub use config::Config;
 use dih_core::{
     Delivery, Notice, Outcome, Stage, StageError, StageName,
+    calibration::Calibrations,
     event::{Image, ImageUnique, ImageVerified},
     ports::{Index, StoreError, Vision},
     record::{Change, State},
@@ -21,7 +22,7 @@ use dih_core::{
 };
 use dih_repeats::succession;
 pub use plausible::{Plausibility, Vocabulary};
-pub use rules::Breach;
+pub use rules::{Bound, Breach, Rule, breach, rules};
 
 #[derive(Debug)]
 pub struct Verify {
@@ -29,18 +30,25 @@ pub struct Verify {
     index: Arc<dyn Index>,
     vision: Arc<dyn Vision>,
     vocabulary: Vocabulary,
+    calibrations: Calibrations,
 }
 
 impl Verify {
     pub fn new(config: Config, index: Arc<dyn Index>, vision: Arc<dyn Vision>) -> Self {
         let vocabulary = Vocabulary::new(vision.classes());
-        Self { config, index, vision, vocabulary }
+        Self { config, index, vision, vocabulary, calibrations: Calibrations::default() }
+    }
+
+    /// Writes the measured errors of the thresholds into the lineage of what they refuse.
+    pub fn calibrated(self, calibrations: Calibrations) -> Self {
+        Self { calibrations, ..self }
     }
 
     /// Refuses the picture; whoever repeated it is decided again.
     async fn reject(&self, mut image: Image, breach: &Breach) -> Result<Outcome, StageError> {
         let decision = Decision::new(StageName::Verify, breach.reason).scored(breach.score, breach.threshold);
-        image.lineage.push(decision);
+        let error = self.calibrations.of(breach.setting, breach.threshold);
+        image.lineage.push(decision.calibrated(error));
         let change = Change { reason: Some(breach.reason.into()), ..Change::to(State::Rejected) };
         self.index.change(image.id, &change).await?;
         let released = succession::release(&*self.index, image.id).await?;
@@ -104,7 +112,7 @@ impl Stage for Verify {
         if let Some(said) = self.overtaken(&image).await? {
             return Ok(said);
         }
-        match rules::breach(&image, &self.config) {
+        match breach(image.size, &image.measures, &self.config) {
             Some(breach) => self.reject(image, &breach).await,
             None => self.look(image).await,
         }

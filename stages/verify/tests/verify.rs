@@ -129,7 +129,7 @@ async fn an_absurd_label_is_held_with_what_it_looks_like() {
 async fn a_refused_photo_hands_over_to_its_repeats_and_says_so_again_when_asked_again() {
     let scene = scene(0.7).await;
     let (mut dark, copy) = (image(1, 1), image(2, 2));
-    dark.measures.luma_p95 = 0.05;
+    dark.measures.luma_p99 = 0.05;
     scene.claim(&dark, State::Unique).await;
     scene.claim(&copy, State::Unique).await;
     scene.index.change(copy.id, &yielded_to(&dark)).await.expect("memory");

@@ -7,8 +7,11 @@
 
 pub mod copies;
 pub mod cost;
+pub mod damage;
 pub mod labels;
+pub mod quality;
 pub mod repeats;
+pub mod sample;
 pub mod trial;
 
 use serde::Deserialize;

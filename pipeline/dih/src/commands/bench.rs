@@ -14,6 +14,8 @@ use crate::{
         True,
         cost::{self, Memory, Speed},
         labels::{self, Labels},
+        quality::{self, Kind, Quality},
+        sample,
         trial::{Crowd, Trial},
     },
     output::Table,
@@ -32,6 +34,8 @@ enum What {
     Repeats(repeats::Cmd),
     /// Are wrong labels held? Flips a tenth of the labels, cuts a version, looks at what it held.
     Labels(Setting),
+    /// Are damaged photos refused, and only they? Damages each photo in many ways, measures, asks the rules.
+    Quality(Setting),
     /// What does a photo cost? Beside it, what must be paid: taking it in without a model, and the bare model.
     Speed(Setting),
     /// How much memory does the process take, and does it grow?
@@ -73,6 +77,7 @@ impl Setting {
 pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     let trial = || Trial::new(app.config_file());
     match cmd.what {
+        What::Quality(setting) => quality(app, &setting).await?,
         What::Repeats(cmd) => return repeats::run(app, cmd).await,
         What::Labels(setting) => labels(app, &trial()?, &setting).await?,
         What::Speed(setting) => speed(app, &trial()?, &setting).await?,
@@ -93,6 +98,37 @@ async fn labels(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Resu
         scores(table, scored.score);
         table.row(["average precision of the ranking".into(), fraction(scored.average_precision)]);
     })
+}
+
+async fn quality(app: &App<'_>, setting: &Setting) -> anyhow::Result<()> {
+    let files = sample::photos(&setting.dir, setting.labels.as_deref(), setting.uploads, setting.seed)?;
+    let (limits, seed) = (app.config.ingest.limits.clone(), setting.seed);
+    let measured = tokio::task::spawn_blocking(move || quality::measure(&files, &limits, seed)).await?;
+    let (cases, unread) = measured?;
+    let scored = quality::score(&cases, unread, &app.config.verify);
+    if app.out.json {
+        return app.out.json(&scored);
+    }
+    app.out.table(&kinds(&scored))?;
+    let share = fraction(scored.refused_share);
+    app.out.line(format!("untouched: {} photos, {} refused ({share})", scored.photos, scored.refused))?;
+    for (reason, refused) in &scored.refused_for {
+        app.out.line(format!("  {reason}: {refused}"))?;
+    }
+    Ok(())
+}
+
+fn kinds(scored: &Quality) -> Table {
+    let mut table = Table::new(["damage", "to be refused as", "AUROC", "refused", "so named", "precision", "recall", "F1"]);
+    let share = |part: u64, kind: &Kind| fraction((kind.photos > 0).then(|| part as f64 / kind.photos as f64));
+    for kind in scored.kinds.iter().chain(&scored.questions) {
+        let named = if kind.expected.is_some() { share(kind.named, kind) } else { "-".to_owned() };
+        let [precision, recall, f1] = [kind.precision, kind.recall, kind.f1].map(fraction);
+        let expected = kind.expected.unwrap_or("nothing").to_owned();
+        let (auroc, refused) = (fraction(kind.auroc), share(kind.refused, kind));
+        table.row([kind.damage.to_owned(), expected, auroc, refused, named, precision, recall, f1]);
+    }
+    table
 }
 
 async fn speed(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Result<()> {

@@ -14,6 +14,7 @@ use std::{
 };
 
 use dih_core::{
+    calibration::Calibrations,
     config::{ByteSize, Fault, Faults, HumanDuration},
     topology,
 };
@@ -52,6 +53,9 @@ pub struct Config {
     pub organize: dih_organize::Config,
     /// Trains a classifier on a version.
     pub train: dih_train::Config,
+    /// Measured errors of thresholds, by the path of the setting. Written by `dih calibrate --accept`; they go into the
+    /// lineage of every decision by that threshold, as long as it has the value that they were measured at.
+    pub calibration: Calibrations,
 }
 
 /// The message broker.
@@ -155,6 +159,7 @@ impl Config {
         self.cluster.check(faults);
         self.organize.check(faults);
         self.train.check(faults);
+        self.calibration.check(faults);
     }
 
     /// Reads and checks a text.

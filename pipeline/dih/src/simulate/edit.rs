@@ -58,7 +58,7 @@ impl Edit {
         *Self::ALL.choose(rng).expect("not empty")
     }
 
-    pub(super) fn apply(self, picture: RgbImage) -> RgbImage {
+    pub(crate) fn apply(self, picture: RgbImage) -> RgbImage {
         let (width, height) = picture.dimensions();
         match self {
             Self::Q30 => picture,
@@ -72,7 +72,7 @@ impl Edit {
         }
     }
 
-    pub(super) fn quality(self) -> u8 {
+    pub(crate) fn quality(self) -> u8 {
         if self == Self::Q30 { 30 } else { 88 }
     }
 }
