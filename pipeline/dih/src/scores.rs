@@ -40,10 +40,10 @@ pub async fn of_latest_versions(state: &dyn SmallState, blobs: &dyn Blobs) -> an
     Ok(scores)
 }
 
-/// `fits` is the second look's; where it abstained, the classifier's `label_score`.
+/// The second look's `p_label_wrong`, turned round; where it abstained, the classifier's `label_score`.
 fn scores_in(parquet: Bytes) -> anyhow::Result<Vec<(ImageId, f32)>> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(parquet)?;
-    let mask = ProjectionMask::columns(builder.parquet_schema(), ["image", "fits", "label_score"]);
+    let mask = ProjectionMask::columns(builder.parquet_schema(), ["image", "p_label_wrong", "label_score"]);
     let mut scores = Vec::new();
     for batch in builder.with_projection(mask).build()? {
         let batch = batch?;
@@ -53,10 +53,10 @@ fn scores_in(parquet: Bytes) -> anyhow::Result<Vec<(ImageId, f32)>> {
             let numbers = column(name)?.as_primitive_opt::<Float32Type>();
             numbers.with_context(|| format!("`{name}` is no number"))
         };
-        let (fits, classifier) = (number("fits")?, number("label_score")?);
+        let (wrong, classifier) = (number("p_label_wrong")?, number("label_score")?);
         for row in 0..batch.num_rows() {
-            let score =
-                [fits, classifier].into_iter().find(|column| column.is_valid(row)).map(|column| column.value(row));
+            let judged = wrong.is_valid(row).then(|| 1.0 - wrong.value(row));
+            let score = judged.or_else(|| classifier.is_valid(row).then(|| classifier.value(row)));
             scores.extend(score.map(|score| images.value(row).parse().map(|image| (image, score))).transpose()?);
         }
     }

@@ -4,7 +4,7 @@
 //!          of the labels that fit best, by a model that saw no member of its fold.
 //! Keeps    one Gram matrix a fold (d x d, f64) and label sums (labels x d, f32). A fold is left out by subtraction,
 //!          which is exact; a member is left out of a later round the same way, so a second round reads little.
-//! Weak at  more than [`SCORED_MAX`] labels: then only a label's kin are scored, not all labels.
+//! Weak at  more than [`SCORED_MAX`] labels: then only those around a picture are scored (see `shortlist`), not all.
 //!
 //! Source: Friedman, "Regularized Discriminant Analysis" (1989), shrinking the pooled covariance to a multiple of I.
 
@@ -12,7 +12,8 @@ use ndarray::{Array1, Array2, ArrayView2, Axis, s};
 
 use crate::{
     LabelTable, LearningError, Vectors,
-    algebra::{Cholesky, add_gram, normalise},
+    algebra::{Cholesky, add_gram, direction},
+    shortlist::{LISTED, Shortlist},
 };
 
 /// Rows read at a time; 5 MB at 1,280 numbers a row.
@@ -21,8 +22,6 @@ const ROWS: usize = 1024;
 const KEPT: usize = 16;
 /// Up to here every label is scored for every member.
 const SCORED_MAX: usize = 512;
-/// Beyond, a member is scored against this many labels around each of its claims (nearest means).
-const KIN: usize = 64;
 
 /// The best labels of every member, its claims first: `stride` pairs a member, `u32::MAX` where there is none.
 pub(crate) struct Scores {
@@ -53,6 +52,8 @@ pub(crate) struct Discriminant<'a> {
     /// Members that the models learn from.
     pub(crate) learnt: Vec<bool>,
     stride: usize,
+    /// Labels around each member, [`LISTED`] each, `u32::MAX` where there is none; empty where all labels are scored.
+    around: Vec<u32>,
 }
 
 /// Sums of one fold, or of all: a row a label, and how many claims it holds.
@@ -94,9 +95,13 @@ impl<'a> Discriminant<'a> {
             seen: vec![0.0; folds],
             usable: vec![false; table.len()],
             learnt: vec![false; table.len()],
+            around: Vec::new(),
         };
         let all = vec![true; table.len()];
         this.add(&all, 1.0)?;
+        if this.labels.len() > SCORED_MAX {
+            this.around = this.list()?;
+        }
         Ok(this)
     }
 
@@ -104,6 +109,30 @@ impl<'a> Discriminant<'a> {
     pub(crate) fn forget(&mut self, doubted: &[bool]) -> Result<(), LearningError> {
         let leaving: Vec<bool> = doubted.iter().zip(&self.learnt).map(|(d, l)| *d && *l).collect();
         self.add(&leaving, -1.0)
+    }
+
+    /// The labels around every member. A member's own claim is part of a mean, but claims are scored anyway.
+    fn list(&self) -> Result<Vec<u32>, LearningError> {
+        let mut total = self.sums(|_| true, 1)?.remove(0);
+        for (mut row, count) in total.rows.axis_iter_mut(Axis(0)).zip(&total.counts) {
+            row.mapv_inplace(|v| v / count.max(1e-6) as f32);
+        }
+        let shortlist = Shortlist::of(&total.rows);
+        drop(total);
+        let mut around = vec![u32::MAX; self.table.len() * LISTED];
+        let mut unit = Array2::<f32>::zeros((ROWS, self.vectors.dim()));
+        self.vectors.for_each_chunk(ROWS, &mut |first, values| {
+            let rows = values.chunks_exact(self.vectors.dim());
+            let read = rows.len();
+            for (i, row) in rows.enumerate() {
+                direction(row, unit.row_mut(i).as_slice_mut().expect("rows of a standard array are contiguous"));
+            }
+            for (i, labels) in shortlist.around(unit.slice(s![..read, ..])).into_iter().enumerate() {
+                let at = (first + i) * LISTED;
+                around.get_mut(at..at + labels.len()).into_iter().for_each(|slots| slots.copy_from_slice(&labels));
+            }
+        })?;
+        Ok(around)
     }
 
     /// Claims of a member that take part, as positions.
@@ -125,7 +154,7 @@ impl<'a> Discriminant<'a> {
                 let fold = self.table.fold(member, folds);
                 let mut target = batches[fold].row_mut(filled[fold]);
                 let target = target.as_slice_mut().expect("rows of a standard array are contiguous");
-                self.usable[member] = normalise(row, target);
+                self.usable[member] = direction(row, target);
                 if !self.usable[member] {
                     continue;
                 }
@@ -153,7 +182,6 @@ impl<'a> Discriminant<'a> {
         let at_once = (memory_max / each.max(1)).clamp(1, self.folds as u64) as usize;
         let total_gram = self.grams.iter().fold(Array2::zeros((d, d)), |sum: Array2<f64>, g| sum + g);
         let total = self.sums(|_| true, 1)?.remove(0);
-        let kin = (k > SCORED_MAX).then(|| kin(&total));
         for first in (0..self.folds).step_by(at_once) {
             let last = (first + at_once).min(self.folds);
             let models = self
@@ -162,7 +190,7 @@ impl<'a> Discriminant<'a> {
                 .enumerate()
                 .map(|(i, held)| self.solve(&total_gram, &total, &held, first + i, shrinkage))
                 .collect::<Result<Vec<_>, _>>()?;
-            self.score_folds(first, &models, kin.as_deref(), &mut out)?;
+            self.score_folds(first, &models, &mut out)?;
         }
         Ok(out)
     }
@@ -184,7 +212,7 @@ impl<'a> Discriminant<'a> {
                 if !wanted(fold) {
                     continue;
                 }
-                normalise(row, &mut unit);
+                direction(row, &mut unit);
                 let sum = &mut sums[if parts == 1 { 0 } else { fold - offset }];
                 // A photo of several things speaks for each in part, so that it weighs as much as any other.
                 let share = 1.0 / self.claims(member).count().max(1) as f32;
@@ -252,13 +280,7 @@ impl<'a> Discriminant<'a> {
         Model { weights, bias }
     }
 
-    fn score_folds(
-        &self,
-        first_fold: usize,
-        models: &[Model],
-        kin: Option<&[Vec<u32>]>,
-        out: &mut Scores,
-    ) -> Result<(), LearningError> {
+    fn score_folds(&self, first_fold: usize, models: &[Model], out: &mut Scores) -> Result<(), LearningError> {
         let d = self.vectors.dim();
         let mut unit = Array2::<f32>::zeros((ROWS, d));
         self.vectors.for_each_chunk(ROWS, &mut |first, values| {
@@ -269,39 +291,33 @@ impl<'a> Discriminant<'a> {
                     let usable = self.usable.get(member).is_some_and(|u| *u);
                     if usable && self.table.fold(member, self.folds) == first_fold + offset {
                         let mut target = unit.row_mut(members.len());
-                        normalise(row, target.as_slice_mut().expect("rows of a standard array are contiguous"));
+                        direction(row, target.as_slice_mut().expect("rows of a standard array are contiguous"));
                         members.push(member);
                     }
                 }
-                self.score_rows(&members, unit.slice(s![..members.len(), ..]), model, kin, out);
+                self.score_rows(&members, unit.slice(s![..members.len(), ..]), model, out);
             }
         })
     }
 
-    fn score_rows(
-        &self,
-        members: &[usize],
-        rows: ArrayView2<f32>,
-        model: &Model,
-        kin: Option<&[Vec<u32>]>,
-        out: &mut Scores,
-    ) {
-        let all = kin.is_none().then(|| rows.dot(&model.weights.t()) + &Array1::from(model.bias.clone()));
+    fn score_rows(&self, members: &[usize], rows: ArrayView2<f32>, model: &Model, out: &mut Scores) {
+        let all = self.around.is_empty().then(|| rows.dot(&model.weights.t()) + &Array1::from(model.bias.clone()));
         let mut scored: Vec<(u32, f32)> = Vec::new();
         for (i, member) in members.iter().enumerate() {
             scored.clear();
-            match (&all, kin) {
-                (Some(all), _) => scored.extend((0..).zip(all.row(i).iter().copied())),
-                (None, Some(kin)) => {
-                    let mut around: Vec<u32> = self.claims(*member).flat_map(|c| kin[c].iter().copied()).collect();
+            let claims: Vec<u32> = self.claims(*member).map(|c| c as u32).collect();
+            match &all {
+                Some(all) => scored.extend((0..).zip(all.row(i).iter().copied())),
+                None => {
+                    let listed = &self.around[member * LISTED..(member + 1) * LISTED];
+                    let mut around: Vec<u32> =
+                        listed.iter().copied().filter(|l| *l != u32::MAX).chain(claims.iter().copied()).collect();
                     around.sort_unstable();
                     around.dedup();
                     let score = |l: u32| rows.row(i).dot(&model.weights.row(l as usize)) + model.bias[l as usize];
                     scored.extend(around.into_iter().map(|l| (l, score(l))));
                 }
-                (None, None) => {}
             }
-            let claims: Vec<u32> = self.claims(*member).map(|c| c as u32).collect();
             let by_rank = |(label, score): &(u32, f32)| (!claims.contains(label), -score, *label);
             scored.sort_unstable_by(|a, b| {
                 let ((ca, sa, la), (cb, sb, lb)) = (by_rank(a), by_rank(b));
@@ -314,33 +330,3 @@ impl<'a> Discriminant<'a> {
         }
     }
 }
-
-/// For every label the labels whose means lie nearest (largest cosine), itself first.
-fn kin(total: &Sums) -> Vec<Vec<u32>> {
-    let mut means = Array2::<f32>::zeros(total.rows.raw_dim());
-    for (row, mut mean) in total.rows.axis_iter(Axis(0)).zip(means.axis_iter_mut(Axis(0))) {
-        let row = row.to_slice().expect("rows of a standard array are contiguous");
-        normalise(row, mean.as_slice_mut().expect("rows of a standard array are contiguous"));
-    }
-    let mut kin = Vec::with_capacity(means.nrows());
-    for start in (0..means.nrows()).step_by(BATCH) {
-        let end = (start + BATCH).min(means.nrows());
-        let cosines = means.slice(s![start..end, ..]).dot(&means.t());
-        for (i, row) in cosines.axis_iter(Axis(0)).enumerate() {
-            let own = start + i;
-            let mut order: Vec<u32> = (0..means.nrows() as u32).filter(|l| *l as usize != own).collect();
-            let nearer = |a: &u32, b: &u32| row[*b as usize].total_cmp(&row[*a as usize]).then(a.cmp(b));
-            let wanted = (KIN - 1).min(order.len());
-            if wanted < order.len() {
-                order.select_nth_unstable_by(wanted, nearer);
-                order.truncate(wanted);
-            }
-            order.push(own as u32);
-            kin.push(order);
-        }
-    }
-    kin
-}
-
-/// Labels compared at a time: 256 x 20,000 cosines are 20 MB.
-const BATCH: usize = 256;

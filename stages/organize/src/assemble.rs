@@ -1,12 +1,14 @@
 //! Turns a planned member into the row and the sample that are published of it.
 
 use dih_core::{BlobKey, Label, StageError, event::VectorSpace, ports::Index, record::Record};
+use dih_learning::Reason;
 
 use crate::{
     REASON_DOUBTED,
     gather::{GatherError, Gathered, Member},
     manifest::{Doubt, Row},
-    plan::{Judgement, Placed},
+    plan::Placed,
+    second_look::Looked,
     shards::Sample,
 };
 
@@ -15,7 +17,9 @@ use crate::{
 pub(crate) struct Assembler<'a> {
     pub(crate) index: &'a dyn Index,
     pub(crate) gathered: &'a Gathered,
-    pub(crate) judgements: &'a [Judgement],
+    pub(crate) looked: &'a Looked,
+    /// Outlier scores of the members.
+    pub(crate) outliers: &'a [Option<f32>],
     pub(crate) space: &'a VectorSpace,
 }
 
@@ -75,16 +79,17 @@ impl Assembler<'_> {
         held: bool,
     ) -> Result<Row, StageError> {
         let member = self.member(placed);
-        let judgement = &self.judgements[placed.member as usize];
+        let judgement = &self.looked.judgements[placed.member as usize];
         let image = &known.published().image;
         let vector = member.vector.map(|slot| {
             let mut vector = Vec::with_capacity(self.gathered.spool.dimensions());
             self.gathered.spool.vector(slot, &mut vector).map(|()| vector)
         });
         let doubt = held.then(|| Doubt {
-            reason: REASON_DOUBTED.into(),
+            reason: judgement.reason.map_or(REASON_DOUBTED, Reason::as_str).into(),
             threshold: judgement.threshold,
             suggested: judgement.suggested.map(|class| self.gathered.classes[class as usize].clone()),
+            evidence: judgement.spelled(),
         });
         Ok(Row {
             image: image.id,
@@ -95,6 +100,7 @@ impl Assembler<'_> {
             label_score: member.label_score,
             fits: judgement.fits,
             p_label_wrong: judgement.p_label_wrong,
+            outlier: self.outliers[placed.member as usize],
             votes: member.voters,
             votes_agreeing: member.agreeing,
             cluster: self.gathered.members[placed.cluster as usize].image,

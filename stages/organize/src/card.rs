@@ -2,7 +2,12 @@
 
 use std::fmt::{self, Write};
 
-use crate::{config::Config, datasets::Keep, splits::Split, stats::Stats};
+use crate::{
+    config::Config,
+    datasets::Keep,
+    splits::Split,
+    stats::{Judged, Stats},
+};
 
 /// Labels listed one by one; the rest is in `stats.json`.
 const LABELS_MAX: usize = 200;
@@ -55,13 +60,8 @@ fn write(out: &mut String, stats: &Stats, space: &str, config: &Config) -> fmt::
         kept(definition.keep)
     )?;
     writeln!(out, "- A label is what most uploads of a photo say; of an even split, the earliest.")?;
-    match stats.hold_threshold {
-        Some(threshold) => writeln!(
-            out,
-            "- Every label got a second look by a model that had not seen it (vectors `{space}`, cross-validated): \
-             photos whose label is wrong\n  with a probability of at least {threshold:.2} are {}.",
-            if definition.hold { "in `held.parquet`, not in here" } else { "marked, but published" }
-        )?,
+    match &stats.labels_judged {
+        Some(judged) => write_judged(out, judged, space, definition.hold)?,
         None => writeln!(out, "- There were too few photos for a second look at the labels.")?,
     }
     writeln!(
@@ -77,8 +77,24 @@ fn write(out: &mut String, stats: &Stats, space: &str, config: &Config) -> fmt::
             stats.below_label_score, definition.label_score_min
         )?;
     }
+    if let Some(max) = definition.outlier_max {
+        writeln!(out, "- Left out: {} outliers (score above {max}).", stats.above_outlier_max)?;
+    }
     if let Some(cap) = definition.cluster_cap {
         writeln!(out, "- Left out: {} photos beyond {cap} of a cluster.", stats.beyond_cluster_cap)?;
+    }
+    let of_all = definition.diverse.map(|n| format!("the {n} most different photos"));
+    let picked =
+        definition.diverse_per_label.map(|n| format!("the {n} most different photos of each label")).or(of_all);
+    if let Some(picked) = picked {
+        writeln!(out, "- Only {picked} are in here (k-centre, Gonzalez 1985); left out: {}.", stats.too_alike)?;
+    }
+    if stats.between_splits > 0 {
+        writeln!(
+            out,
+            "- Left out: {} photos that look like older photos of two splits; in either they would tell of the other.",
+            stats.between_splits
+        )?;
     }
 
     writeln!(out, "\n## Licences and attributions\n")?;
@@ -97,13 +113,6 @@ fn write(out: &mut String, stats: &Stats, space: &str, config: &Config) -> fmt::
     writeln!(out, "\n## Known weaknesses\n")?;
     writeln!(out, "- Labels are the claims of uploaders. Mistakes that most of them share are not found.")?;
     writeln!(out, "- The second look knows a photo only by its vector: fine differences may be lost on it.")?;
-    if stats.straddling_clusters > 0 {
-        writeln!(
-            out,
-            "- {} clusters stand in more than one split: their members had their splits before a later photo joined them.",
-            stats.straddling_clusters
-        )?;
-    }
     if stats.disputed > 0 {
         writeln!(out, "- On {} photos the uploads disagree; see `votes` and `votes_agreeing`.", stats.disputed)?;
     }
@@ -118,7 +127,7 @@ fn write(out: &mut String, stats: &Stats, space: &str, config: &Config) -> fmt::
     writeln!(out, "\n## Files\n")?;
     for (name, what) in [
         ("manifest.parquet", "one row a photo: labels, split, scores, cluster, measures, licence, lineage, vector"),
-        ("held.parquet", "photos held back, the most doubtful first, with the label that fits better"),
+        ("held.parquet", "photos held back, the most doubtful first, with the label that fits better and what says so"),
         (
             "../shards/*.tar",
             "WebDataset: `<image>.jpg`, `<image>.json`, `<image>.cls` (place in `classes` of `version.json`)",
@@ -130,6 +139,33 @@ fn write(out: &mut String, stats: &Stats, space: &str, config: &Config) -> fmt::
         writeln!(out, "- `{name}`: {what}")?;
     }
     Ok(())
+}
+
+/// Contributors named in the card; more are in `stats.json`.
+const CONTRIBUTORS_NAMED: usize = 5;
+
+fn write_judged(out: &mut String, judged: &Judged, space: &str, hold: bool) -> fmt::Result {
+    writeln!(
+        out,
+        "- Every label got a second look (vectors `{space}`, cross-validated probe, neighbours, votes, classifier, record \
+         of the device):\n  {:.1} % are expected to be wrong. Photos whose label is wrong with a probability of at least \
+         {:.2} are {}.",
+        100.0 * judged.expected_wrong,
+        judged.hold_threshold,
+        if hold { "in `held.parquet`, not in here" } else { "marked, but published" }
+    )?;
+    if let Some(precision) = judged.expected_precision {
+        writeln!(out, "  Of these, {:.0} % are expected to be wrong.", 100.0 * precision)?;
+    }
+    let known = judged.contributors.iter().filter(|c| c.expected_wrong > 2.0 * judged.expected_wrong);
+    let named: Vec<String> = known
+        .take(CONTRIBUTORS_NAMED)
+        .map(|c| format!("{} ({:.0} % of {})", escape(&c.device), 100.0 * c.expected_wrong, c.labels))
+        .collect();
+    match named.is_empty() {
+        true => Ok(()),
+        false => writeln!(out, "- Devices whose labels are wrong more than twice as often: {}.", named.join(", ")),
+    }
 }
 
 fn kept(keep: Keep) -> &'static str {

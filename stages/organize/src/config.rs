@@ -26,8 +26,10 @@ pub struct Config {
     pub exact_members_max: usize,
     /// A label with fewer members gets no second look: too few to learn what it looks like.
     pub hold_members_min: NonZeroUsize,
-    /// Photos whose label fits less, by a model that has not seen it, are held if another label fits better; 0 to 1.
-    pub hold_fits_min: f32,
+    /// Of the photos that a cut holds back, at least this share is expected to have a wrong label, 0 to 1: the mean of
+    /// their probabilities. Higher holds fewer. Whatever it is, nothing is held that is wrong with a probability below
+    /// a third.
+    pub hold_precision_min: f32,
     /// Records a page when the index is read.
     pub page: NonZeroUsize,
     /// Store requests under way at once.
@@ -50,7 +52,7 @@ impl Default for Config {
             neighbours: NonZeroUsize::new(10).expect("not zero"),
             exact_members_max: 20_000,
             hold_members_min: NonZeroUsize::new(8).expect("not zero"),
-            hold_fits_min: 0.065,
+            hold_precision_min: 0.8,
             page: NonZeroUsize::new(256).expect("not zero"),
             concurrency: NonZeroUsize::new(8).expect("not zero"),
             shard_photos: NonZeroUsize::new(250).expect("not zero"),
@@ -88,10 +90,10 @@ impl Config {
             "try `0.05`",
         );
         faults.require(
-            (0.0..1.0).contains(&self.hold_fits_min),
-            "organize.hold_fits_min",
+            (0.0..=1.0).contains(&self.hold_precision_min),
+            "organize.hold_precision_min",
             "is not between 0 and 1",
-            "try `0.065`",
+            "try `0.8`",
         );
         faults.require(self.page.get() <= 10_000, "organize.page", "is above 10000", "try `256`");
         faults.require(

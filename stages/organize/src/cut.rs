@@ -24,11 +24,12 @@ use crate::{
     clusters,
     config::Config,
     datasets::{self, Cut as MadeCut, DatasetError, Definition, Head},
+    diversity::{self, Wanted},
     gather::{self, Gathered},
     lease::Lease,
     manifest, neighbours,
     pictures::Studio,
-    plan::{self, Given},
+    plan::{self, Given, Plan},
     revise::{self, Revision},
     second_look,
     version::{self, Version},
@@ -154,16 +155,35 @@ impl Cut {
         let members_max = (gathered.members.len() as f64 * self.config.cluster_share_max) as usize;
         let groups =
             clusters::groups(gathered.members.len(), &near.links, self.config.link_cosine, members_max.max(GROUP_MIN));
-        let judgements = second_look::judge(&gathered, near.nearest, &groups, &self.config, &self.bench).await?;
+        let outliers: Vec<Option<f32>> = near.nearest.iter().map(|nearest| diversity::outlier(nearest)).collect();
+        let looked = second_look::judge(&gathered, near.nearest, &groups, &self.config, &self.bench).await?;
         let earlier = self.earlier_splits(id).await?;
-        let plan = plan::plan(&gathered.members, &judgements, &groups, earlier, definition, id.version);
+        let known = plan::Known { judgements: &looked.judgements, groups: &groups, outliers: &outliers };
+        let plan = plan::plan(&gathered.members, &known, earlier, definition, id.version);
         if plan.published.is_empty() {
-            let held = plan.held.len();
-            return Ok(Err(format!("all {held} photos of `{}` have doubtful labels; review them first", id.dataset)));
+            return Ok(Err(unpublished(id, &plan)));
         }
-        let assembler =
-            Assembler { index: &*self.index, gathered: &gathered, judgements: &judgements, space: &self.space };
+        let gathered = Arc::new(gathered);
+        let plan = self.narrow(plan, &gathered, definition).await?;
+        if plan.published.is_empty() {
+            return Ok(Err(format!(
+                "`{}` leaves no photo: none that is left has a vector to be compared by",
+                id.dataset
+            )));
+        }
+        let (index, space) = (&*self.index, &self.space);
+        let assembler = Assembler { index, gathered: &gathered, looked: &looked, outliers: &outliers, space };
         self.write(id, definition, &assembler, &plan).await.map(Ok)
+    }
+
+    /// The plan with only the most different photos, where the definition asks for that.
+    async fn narrow(&self, plan: Plan, gathered: &Arc<Gathered>, definition: &Definition) -> Result<Plan, StageError> {
+        let in_all = definition.diverse.map(|n| Wanted::InAll(n as usize));
+        let of_each = definition.diverse_per_label.map(|n| Wanted::OfEach(n as usize));
+        let Some(wanted) = in_all.or(of_each) else { return Ok(plan) };
+        let gathered = gathered.clone();
+        let narrowed = self.bench.run(move || diversity::narrow(plan, &gathered, wanted)).await?;
+        narrowed.map_err(|e| StageError::new(Class::Retry, e))
     }
 
     /// The splits that the version before this one remembers.
@@ -177,6 +197,17 @@ impl Cut {
 
 /// A group of this size is never too large, however small the set.
 const GROUP_MIN: usize = 20;
+
+fn unpublished(id: &VersionId, plan: &Plan) -> String {
+    let mut reason = format!("all photos of `{}` are left out: {} have doubtful labels", id.dataset, plan.held.len());
+    if plan.outliers > 0 {
+        reason += &format!(", {} are above `outlier_max`", plan.outliers);
+    }
+    if plan.between > 0 {
+        reason += &format!(", {} look like photos of two splits", plan.between);
+    }
+    reason + "; review them first"
+}
 
 fn nothing(id: &VersionId, definition: &Definition, gathered: &Gathered) -> String {
     let name = &id.dataset;

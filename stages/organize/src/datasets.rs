@@ -30,6 +30,12 @@ pub struct Definition {
     pub label_score_min: f32,
     /// Most photos of one cluster of look-alikes; the earliest stay.
     pub cluster_cap: Option<u32>,
+    /// Largest outlier score (the column `outlier` of the manifest), 0 to 1; photos without a score stay.
+    pub outlier_max: Option<f32>,
+    /// Only this many photos, the most different ones of all; those without a vector are left out.
+    pub diverse: Option<u32>,
+    /// Only this many photos of each label, the most different ones of it; by their primary label.
+    pub diverse_per_label: Option<u32>,
     /// Which copy of a repeated photo is published.
     pub keep: Keep,
     pub splits: Ratios,
@@ -53,6 +59,9 @@ impl Default for Definition {
             attributes: BTreeMap::new(),
             label_score_min: 0.0,
             cluster_cap: None,
+            outlier_max: None,
+            diverse: None,
+            diverse_per_label: None,
             keep: Keep::Earliest,
             splits: Ratios::default(),
             seed: 0,
@@ -217,6 +226,12 @@ fn check(name: &DatasetName, definition: &Definition) -> Result<(), DatasetError
         "`label_score_min` must be between 0 and 1"
     } else if definition.cluster_cap == Some(0) {
         "`cluster_cap` must be at least 1"
+    } else if definition.diverse == Some(0) || definition.diverse_per_label == Some(0) {
+        "`diverse` and `diverse_per_label` must be at least 1"
+    } else if definition.diverse.is_some() && definition.diverse_per_label.is_some() {
+        "`diverse` and `diverse_per_label` cannot both be given; use one of them"
+    } else if definition.outlier_max.is_some_and(|max| !(0.0..=2.0).contains(&max)) {
+        "`outlier_max` must be between 0 and 2, for example 0.4"
     } else {
         return Ok(());
     };

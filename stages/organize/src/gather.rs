@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use dih_core::{
-    Class, Classify, ImageId, Label, StageError, UploadSeq,
+    Class, Classify, DeviceId, ImageId, Label, StageError, UploadSeq,
     event::VectorSpace,
     ports::{Index, Page, Select, StoreError},
     record::{Record, State},
@@ -41,6 +41,19 @@ pub struct Member {
     pub record: Place,
     /// Whether an earlier cut holds it.
     pub was_held: bool,
+    /// Number of the device that sent it, a place in `Gathered::devices`.
+    pub device: u32,
+    /// All votes on it, its own among them, where more than one upload voted.
+    pub ballots: Vec<Ballot>,
+}
+
+/// What one upload says a photo shows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ballot {
+    /// Place in `Gathered::devices`; None where the record does not tell (an upload of equal bytes).
+    pub device: Option<u32>,
+    /// Class numbers; labels that are none of the data set are left out.
+    pub classes: Vec<u32>,
 }
 
 /// A selection, read at one moment.
@@ -50,6 +63,8 @@ pub struct Gathered {
     pub members: Vec<Member>,
     /// Class names; a class number is a place in here.
     pub classes: Vec<Label>,
+    /// Who sent photos or votes.
+    pub devices: Vec<DeviceId>,
     pub spool: Arc<Spool>,
     /// Photos left out because the classifier's score of their label is below the definition's.
     pub below_score: u64,
@@ -129,6 +144,7 @@ struct RepeatVote {
     image: ImageId,
     of: ImageId,
     upload: UploadSeq,
+    device: DeviceId,
     votes: Vec<(UploadSeq, Vec<Label>)>,
     pixels: u64,
     sharpness: f32,
@@ -189,7 +205,7 @@ impl RepeatVote {
         let own = (image.upload, image.labels);
         let votes = std::iter::once(own).chain(record.votes).collect();
         let (pixels, sharpness) = (image.size.pixels(), image.measures.sharpness);
-        Some(Self { image: image.id, of, upload: image.upload, votes, pixels, sharpness })
+        Some(Self { image: image.id, of, upload: image.upload, device: image.device, votes, pixels, sharpness })
     }
 }
 
@@ -206,6 +222,7 @@ struct Read {
     vector: Option<u32>,
     record: Place,
     was_held: bool,
+    device: u32,
 }
 
 #[derive(Debug)]
@@ -213,6 +230,7 @@ struct Reading {
     read: Vec<Read>,
     /// Labels by name, each with a number in order of appearance.
     names: BTreeMap<Label, u32>,
+    devices: BTreeMap<DeviceId, u32>,
     /// Votes of uploads of equal bytes; few have any.
     votes: BTreeMap<ImageId, Votes>,
     spooler: Spooler,
@@ -221,7 +239,8 @@ struct Reading {
 impl Reading {
     fn new() -> Result<Self, GatherError> {
         let spooler = Spooler::new()?;
-        Ok(Self { read: Vec::new(), names: BTreeMap::new(), votes: BTreeMap::new(), spooler })
+        let (names, devices) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { read: Vec::new(), names, devices, votes: BTreeMap::new(), spooler })
     }
 
     fn take(mut self, records: Vec<(Record, Option<Vec<f32>>)>) -> Result<Self, GatherError> {
@@ -243,6 +262,7 @@ impl Reading {
                 vector,
                 record: self.spooler.put_record(&record)?,
                 was_held: record.state == State::Held,
+                device: number(&mut self.devices, &record.image.device),
             });
         }
         Ok(self)
@@ -260,19 +280,24 @@ impl Reading {
     /// Agrees on the labels, chooses the copies, and leaves out what the definition does not want.
     fn settle(self, repeats: &Repeats, definition: &Definition) -> Result<Gathered, GatherError> {
         let copies = self.copies(repeats);
-        let Self { read, names, votes: mut all_votes, spooler, .. } = self;
+        let Self { read, names, mut devices, votes: mut all_votes, spooler } = self;
         let mut by_number: Vec<&Label> = names.keys().collect();
         by_number.sort_by_key(|label| names[*label]);
 
         let wanted = |label: &Label| definition.labels.is_empty() || definition.labels.contains(label);
         let mut members = Vec::with_capacity(read.len());
         let mut agreed = Vec::with_capacity(read.len());
+        let mut named: Vec<Vec<(Option<u32>, Vec<Label>)>> = Vec::with_capacity(read.len());
         let mut below_score = 0;
         for (at, own) in read.iter().enumerate() {
             let mut votes = all_votes.remove(&own.image).unwrap_or_default();
             let copies = copies.get(&(at as u32)).map_or(&[][..], Vec::as_slice);
             votes.extend(copies.iter().flat_map(|&copy| repeats.0[copy].votes.iter().cloned()));
             votes.insert(own.upload, own.labels.iter().map(|n| by_number[*n as usize].clone()).collect());
+            let mut senders = BTreeMap::from([(own.upload, own.device)]);
+            for copy in copies.iter().map(|&copy| &repeats.0[copy]) {
+                senders.insert(copy.upload, number(&mut devices, &copy.device));
+            }
             let mut found = labels::consensus(&votes);
             found.labels.retain(wanted);
             if found.labels.is_empty() {
@@ -294,8 +319,12 @@ impl Reading {
                 vector: own.vector,
                 record: own.record,
                 was_held: own.was_held,
+                device: own.device,
+                ballots: Vec::new(),
             });
             agreed.push(found.labels);
+            let ballots = votes.into_iter().map(|(upload, labels)| (senders.get(&upload).copied(), labels));
+            named.push(if found.voters > 1 { ballots.collect() } else { Vec::new() });
         }
         let classes: Vec<Label> = {
             let mut classes: Vec<Label> = agreed.iter().flatten().cloned().collect();
@@ -303,11 +332,19 @@ impl Reading {
             classes.dedup();
             classes
         };
-        for (member, labels) in members.iter_mut().zip(agreed) {
-            let class = |label: &Label| classes.binary_search(label).ok().map(|at| at as u32);
+        let class = |label: &Label| classes.binary_search(label).ok().map(|at| at as u32);
+        for ((member, labels), ballots) in members.iter_mut().zip(agreed).zip(named) {
             member.labels = labels.iter().filter_map(class).collect();
+            let ballot = |(device, labels): (Option<u32>, Vec<Label>)| Ballot {
+                device,
+                classes: labels.iter().filter_map(class).collect(),
+            };
+            member.ballots = ballots.into_iter().map(ballot).collect();
         }
-        Ok(Gathered { members, classes, spool: Arc::new(spooler.finish()?), below_score })
+        let mut by_number: Vec<(u32, DeviceId)> = devices.into_iter().map(|(device, n)| (n, device)).collect();
+        by_number.sort_unstable_by_key(|(n, _)| *n);
+        let devices = by_number.into_iter().map(|(_, device)| device).collect();
+        Ok(Gathered { members, classes, devices, spool: Arc::new(spooler.finish()?), below_score })
     }
 
     /// The repeats of each member, as places in `repeats`.
@@ -322,12 +359,12 @@ impl Reading {
     }
 }
 
-fn number(names: &mut BTreeMap<Label, u32>, label: &Label) -> u32 {
-    match names.get(label) {
+fn number<T: Clone + Ord>(numbers: &mut BTreeMap<T, u32>, name: &T) -> u32 {
+    match numbers.get(name) {
         Some(number) => *number,
         None => {
-            let number = names.len() as u32;
-            names.insert(label.clone(), number);
+            let number = numbers.len() as u32;
+            numbers.insert(name.clone(), number);
             number
         }
     }

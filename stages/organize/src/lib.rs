@@ -13,6 +13,7 @@ mod config;
 mod croissant;
 mod cut;
 pub mod datasets;
+mod diversity;
 pub mod export;
 pub mod gather;
 pub mod labels;

@@ -54,6 +54,7 @@ pub struct Row {
     pub label_score: Option<f32>,
     pub fits: Option<f32>,
     pub p_label_wrong: Option<f32>,
+    pub outlier: Option<f32>,
     pub votes: u32,
     pub votes_agreeing: u32,
     pub cluster: ImageId,
@@ -85,6 +86,8 @@ pub struct Doubt {
     pub reason: String,
     pub threshold: f32,
     pub suggested: Option<Label>,
+    /// What each witness says for the suggested label against the claimed one.
+    pub evidence: String,
 }
 
 /// Rows of a row group; with 1,280 numbers a vector this is 5 MB.
@@ -147,6 +150,7 @@ fn batch(rows: &[Row], held: bool) -> Result<RecordBatch, ArrowError> {
         ("label_score", numbers(rows, |r| r.label_score), true),
         ("fits", numbers(rows, |r| r.fits), true),
         ("p_label_wrong", numbers(rows, |r| r.p_label_wrong), true),
+        ("outlier", numbers(rows, |r| r.outlier), true),
         ("votes", counts(rows, |r| r.votes), false),
         ("votes_agreeing", counts(rows, |r| r.votes_agreeing), false),
         ("cluster", texts(rows, |r| Some(r.cluster.to_string())), false),
@@ -180,6 +184,7 @@ fn batch(rows: &[Row], held: bool) -> Result<RecordBatch, ArrowError> {
         let doubt = |get: fn(&Doubt) -> Option<String>| texts(rows, move |r| r.doubt.as_ref().and_then(get));
         columns.push(("reason", doubt(|d| Some(d.reason.clone())), true));
         columns.push(("suggested", doubt(|d| d.suggested.as_ref().map(Label::to_string)), true));
+        columns.push(("evidence", doubt(|d| Some(d.evidence.clone())), true));
         columns.push(("threshold", numbers(rows, |r| r.doubt.as_ref().map(|d| d.threshold)), true));
     }
     RecordBatch::try_from_iter_with_nullable(columns)

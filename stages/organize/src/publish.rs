@@ -17,10 +17,10 @@ use crate::{
     manifest::{self, Writer},
     plan::{Placed, Plan},
     revise::Revision,
-    second_look, shards,
+    shards,
     sheet::{self, SAMPLES, STRIPS_MAX, Strip},
     splits::Split,
-    stats::Stats,
+    stats::{Judged, Stats},
     version::{self, FileEntry, ShardEntry, Version},
 };
 
@@ -89,8 +89,10 @@ impl Cut {
             version: Some(id.clone()),
             below_label_score: assembler.gathered.below_score,
             beyond_cluster_cap: plan.capped,
-            straddling_clusters: plan.straddling.len() as u64,
-            hold_threshold: second_look::threshold(assembler.judgements),
+            above_outlier_max: plan.outliers,
+            too_alike: plan.alike,
+            between_splits: plan.between,
+            labels_judged: assembler.looked.found.as_ref().map(|found| Judged::of(found, &assembler.gathered.devices)),
             definition: definition.clone(),
             ..Stats::default()
         };
@@ -239,7 +241,7 @@ fn revisions(
     plan: &Plan,
     space: &VectorSpace,
 ) -> Result<Vec<Revision>, StageError> {
-    let (members, judgements) = (&assembler.gathered.members, assembler.judgements);
+    let (members, judgements) = (&assembler.gathered.members, &assembler.looked.judgements);
     let held = plan.held.iter().map(|p| p.member as usize).filter(|at| !members[*at].was_held);
     let fine = |at: &usize| judgements[*at].p_label_wrong.is_some() && !judgements[*at].hold;
     // A data set that holds nobody back has no say in the status of photos.
@@ -255,6 +257,7 @@ fn revisions(
             p_label_wrong: judgement.p_label_wrong,
             threshold: judgement.threshold,
             suggested: judgement.suggested.map(|class| assembler.gathered.classes[class as usize].clone()),
+            evidence: judgement.spelled(),
             model: space.0.clone(),
         })
     };

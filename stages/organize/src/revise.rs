@@ -26,6 +26,9 @@ pub(crate) struct Revision {
     pub(crate) p_label_wrong: Option<f32>,
     pub(crate) threshold: f32,
     pub(crate) suggested: Option<Label>,
+    /// What each witness says.
+    #[serde(default)]
+    pub(crate) evidence: String,
     /// What judged: the vector space.
     pub(crate) model: String,
 }
@@ -53,7 +56,11 @@ impl Revision {
             None => decision,
         };
         match &self.suggested {
-            Some(label) => decision.because(format!("by its vector it looks like `{label}`")),
+            Some(label) if self.to == State::Held => {
+                let odds = if self.evidence.is_empty() { "" } else { ", for it in logarithms of odds: " };
+                decision.because(format!("it is rather `{label}`{odds}{}", self.evidence))
+            }
+            Some(label) => decision.because(format!("`{label}` would be the next best")),
             None => decision,
         }
     }

@@ -1,13 +1,14 @@
 //! The second look at every label, by models that have not seen it.
 //!
-//! Takes  the members with their vectors, neighbours and groups. Gives a judgement each; those without a vector, and
-//!        all where there is too little to learn from, are not judged.
+//! Takes  the members with their vectors, neighbours, groups, voters and classifier scores. Gives a judgement each, and
+//!        how often each device errs; those without a vector, and all where there is too little to learn from, are not
+//!        judged.
 //! How    see `dih_learning::second_look`. Look-alikes are judged by models that saw none of them.
 
 use std::sync::Arc;
 
 use dih_core::{Class, Classify, StageError, work::Bench};
-use dih_learning::{LabelTable, LearningError, Neighbours, Policy, Vectors};
+use dih_learning::{LabelTable, LearningError, Neighbours, Policy, Rate, Testimonies, Vectors, Vote};
 
 use crate::{
     config::Config,
@@ -15,9 +16,6 @@ use crate::{
     plan::Judgement,
     spool::Spool,
 };
-
-/// The `p_label_wrong` from which a photo is held: there its fit is `organize.hold_fits_min`.
-const HOLD_FROM: f32 = 0.5;
 
 #[derive(Debug, thiserror::Error)]
 enum LookError {
@@ -34,34 +32,70 @@ impl Classify for LookError {
     }
 }
 
-/// Judges every member; in their order.
+impl From<LearningError> for LookError {
+    fn from(source: LearningError) -> Self {
+        Self::Learning { source }
+    }
+}
+
+/// What the second look says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Looked {
+    /// One a member, in their order.
+    pub(crate) judgements: Vec<Judgement>,
+    /// None where nobody was judged.
+    pub(crate) found: Option<Found>,
+}
+
+/// What holds of all that were judged.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Found {
+    /// The `p_label_wrong` from which a photo is held.
+    pub(crate) threshold: f32,
+    /// Expected share of wrong labels among those that are held; None when none is.
+    pub(crate) precision: Option<f32>,
+    /// Expected share of wrong labels among all.
+    pub(crate) wrong: f32,
+    /// One a device of the selection, in their order.
+    pub(crate) devices: Vec<Rate>,
+}
+
+/// Judges every member.
 pub(crate) async fn judge(
     gathered: &Gathered,
     nearest: Vec<Vec<(u32, f32)>>,
     groups: &[u32],
     config: &Config,
     bench: &Bench,
-) -> Result<Vec<Judgement>, StageError> {
+) -> Result<Looked, StageError> {
     let members = &gathered.members;
+    let silent = || Looked { judgements: vec![Judgement::default(); members.len()], found: None };
     if gathered.spool.dimensions() == 0 {
-        return Ok(vec![Judgement::default(); members.len()]);
+        return Ok(silent());
     }
     let mut table = LabelTable::new(gathered.classes.len());
     let mut neighbours = Neighbours::new(config.neighbours.get());
+    let mut testimonies = Testimonies::new(gathered.devices.len());
     for ((member, nearest), group) in members.iter().zip(&nearest).zip(groups) {
         let group = members[*group as usize].image;
-        table.push(group.as_bytes(), &member.labels).map_err(|source| LookError::Learning { source })?;
+        table.push(group.as_bytes(), &member.labels).map_err(LookError::from)?;
         neighbours.push(nearest);
+        let vote = |b: &crate::gather::Ballot| Vote { contributor: b.device, labels: b.classes.clone() };
+        let votes = member.ballots.iter().map(vote).collect();
+        testimonies.push(Some(member.device), member.label_score, votes).map_err(LookError::from)?;
     }
     drop(nearest);
     let rows = Rows { spool: gathered.spool.clone(), slots: members.iter().map(|m: &Member| m.vector).collect() };
-    let policy =
-        Policy { members_min: config.hold_members_min.get(), fits_min: config.hold_fits_min, ..Policy::default() };
-    let look = bench.run(move || dih_learning::second_look(&rows, &table, Some(&neighbours), &policy)).await?;
-    let look = match look {
+    let policy = Policy {
+        members_min: config.hold_members_min.get(),
+        precision_min: config.hold_precision_min,
+        ..Policy::default()
+    };
+    let look = move || dih_learning::second_look(&rows, &table, Some(&neighbours), Some(&testimonies), &policy);
+    let look = match bench.run(look).await? {
         Ok(look) => look,
         // All vectors are equal: nothing can be told, so nobody is doubted.
-        Err(LearningError::Degenerate) => return Ok(vec![Judgement::default(); members.len()]),
+        Err(LearningError::Degenerate) => return Ok(silent()),
         Err(source) => return Err(LookError::Learning { source }.into()),
     };
     let said = |judged: &dih_learning::Judgement| match judged.reason.abstained() {
@@ -71,10 +105,19 @@ pub(crate) async fn judge(
             fits: Some(judged.fits),
             suggested: judged.suggested,
             hold: judged.hold,
-            threshold: HOLD_FROM,
+            threshold: look.threshold,
+            reason: judged.hold.then_some(judged.reason),
+            evidence: judged.evidence,
         },
     };
-    Ok(look.judgements.iter().map(said).collect())
+    let judgements: Vec<Judgement> = look.judgements.iter().map(said).collect();
+    let found = judgements.iter().any(|j| j.p_label_wrong.is_some()).then(|| Found {
+        threshold: look.threshold,
+        precision: look.precision,
+        wrong: look.wrong,
+        devices: look.contributors.clone(),
+    });
+    Ok(Looked { judgements, found })
 }
 
 /// The vectors of the members in their order; a row of zeros where there is none.
@@ -110,9 +153,4 @@ impl Vectors for Rows {
         }
         Ok(())
     }
-}
-
-/// The `p_label_wrong` from which photos are held, if any was judged.
-pub(crate) fn threshold(judgements: &[Judgement]) -> Option<f32> {
-    judgements.iter().find(|j| j.p_label_wrong.is_some()).map(|j| j.threshold)
 }

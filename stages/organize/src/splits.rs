@@ -2,8 +2,7 @@
 //!
 //! Takes  the groups of look-alikes with their labels, and the split that older members already have.
 //! Gives  one split a group: look-alikes never stand on both sides, and nobody who has a split ever changes it.
-//! Weak   where a new photo joins two older groups that have different splits: both invariants cannot hold, so the old
-//!        members keep theirs, and the group counts as straddling (see `Plan::straddling`).
+//! Weak   where a new photo joins two older groups that have different splits: `plan` leaves it out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use dih_core::{Label, VersionId};
+use dih_core::{DeviceId, Label, VersionId};
 use serde::Serialize;
 
-use crate::{datasets::Definition, manifest::Row, splits::Split};
+use crate::{datasets::Definition, manifest::Row, second_look::Found, splits::Split};
 
 /// The numbers of a version, counted while its rows are written.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -14,17 +14,20 @@ pub(crate) struct Stats {
     pub(crate) members: u64,
     /// Held back because the label looks wrong.
     pub(crate) held: u64,
-    /// Left out: score of the label below `label_score_min`; cluster full.
+    /// Left out: score of the label below `label_score_min`; outlier score above `outlier_max`; cluster full; too like
+    /// those that were picked.
     pub(crate) below_label_score: u64,
+    pub(crate) above_outlier_max: u64,
     pub(crate) beyond_cluster_cap: u64,
+    pub(crate) too_alike: u64,
+    /// Newcomers left out because they look like photos of two splits, which may not be joined.
+    pub(crate) between_splits: u64,
     /// Photos of each label in each split; a photo of two labels counts under both.
     pub(crate) labels: BTreeMap<Label, BTreeMap<&'static str, u64>>,
     pub(crate) held_labels: BTreeMap<Label, u64>,
     pub(crate) splits: BTreeMap<&'static str, u64>,
     pub(crate) clusters: u64,
     pub(crate) largest_cluster: u64,
-    /// Clusters in more than one split, because older members already were when a new photo joined them.
-    pub(crate) straddling_clusters: u64,
     pub(crate) multi_label: u64,
     /// Photos on whose labels more than one upload voted, and those where they disagreed.
     pub(crate) voted: u64,
@@ -33,13 +36,61 @@ pub(crate) struct Stats {
     pub(crate) licences: BTreeMap<String, u64>,
     pub(crate) authors: BTreeMap<String, u64>,
     pub(crate) devices: u64,
-    /// `p_label_wrong` from which photos were held, where a second look was had.
-    pub(crate) hold_threshold: Option<f32>,
+    /// What the second look found, where one was had.
+    pub(crate) labels_judged: Option<Judged>,
     pub(crate) definition: Definition,
     #[serde(skip)]
     pub(crate) seen_devices: BTreeSet<String>,
     #[serde(skip)]
     pub(crate) seen_clusters: BTreeMap<dih_core::ImageId, u64>,
+}
+
+/// What the second look found.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Judged {
+    /// `p_label_wrong` from which photos are held.
+    pub(crate) hold_threshold: f32,
+    /// Expected share of wrong labels among those at or above it; null when there is none.
+    pub(crate) expected_precision: Option<f32>,
+    /// Expected share of wrong labels among all.
+    pub(crate) expected_wrong: f32,
+    /// Devices by how often their labels are wrong, the least reliable first.
+    pub(crate) contributors: Vec<Contributor>,
+}
+
+/// How often the labels of a device are wrong.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Contributor {
+    pub(crate) device: String,
+    /// Labels of it that were judged.
+    pub(crate) labels: u64,
+    /// Expected share of wrong ones, drawn towards the average of all as if it had 20 labels more.
+    pub(crate) expected_wrong: f32,
+}
+
+/// Contributors named one by one.
+const CONTRIBUTORS_MAX: usize = 1000;
+
+impl Judged {
+    pub(crate) fn of(found: &Found, devices: &[DeviceId]) -> Self {
+        let named = devices.iter().zip(&found.devices).filter(|(_, rate)| rate.claims > 0.0);
+        let mut contributors: Vec<Contributor> = named
+            .map(|(device, rate)| Contributor {
+                device: device.to_string(),
+                labels: rate.claims.round() as u64,
+                expected_wrong: rate.wrong as f32,
+            })
+            .collect();
+        let least = |a: &Contributor, b: &Contributor| b.expected_wrong.total_cmp(&a.expected_wrong);
+        contributors.sort_by(|a, b| least(a, b).then_with(|| a.device.cmp(&b.device)));
+        contributors.truncate(CONTRIBUTORS_MAX);
+        Self {
+            hold_threshold: found.threshold,
+            expected_precision: found.precision,
+            expected_wrong: found.wrong,
+            contributors,
+        }
+    }
 }
 
 /// Authors named one by one in the card; more are only counted.

@@ -336,3 +336,67 @@ async fn verify_finds_a_flipped_byte_and_a_missing_file() {
     world.blobs.delete(&keys[0]).await.expect("memory");
     assert_eq!(verify(&*world.blobs, &version(1)).await.expect("can be read").faults.len(), 1);
 }
+
+#[tokio::test]
+async fn the_most_different_are_picked_the_same_way_again_and_keep_their_splits() {
+    let mut photos = crowd(30);
+    for n in 91..=110 {
+        photos.push(Photo { shot: 1, ..Photo::new(n, 0) }); // nothing new
+    }
+    let definition = Definition { diverse: Some(12), ..Definition::default() };
+    let world = World::with(&photos, definition.clone()).await;
+    let (first, _) = world.cut("a").await;
+    assert_eq!(first.members, 12);
+    let one = rows(&world, 1).await;
+    let shot: BTreeSet<_> = photos.iter().filter(|p| p.shot == 1).map(Photo::id).collect();
+    assert!(one.iter().filter(|row| shot.contains(&row.image)).count() <= 1, "of one shot one is enough");
+    photos.reverse();
+    let again = World::with(&photos, definition).await.cut("b").await.0;
+    assert_eq!(again.manifest_sha256, first.manifest_sha256);
+
+    for n in 111..=140 {
+        world.add(&Photo::new(n, (n % 3) as usize), &[]).await;
+    }
+    world.cut("c").await;
+    let before: BTreeMap<_, _> = one.iter().map(|row| (row.image, row.given)).collect();
+    let two = rows(&world, 2).await;
+    assert_eq!(two.len(), 12);
+    assert!(two.iter().all(|row| before.get(&row.image).is_none_or(|given| row.given == *given)));
+    assert!(two.iter().any(|row| before.contains_key(&row.image)), "some are picked again");
+    assert_eq!(verify(&*world.blobs, &version(2)).await.expect("can be read").faults, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn of_each_label_as_many_are_picked_as_asked_for() {
+    let definition = Definition { diverse_per_label: Some(4), ..Definition::default() };
+    let world = World::with(&crowd(20), definition).await;
+    assert_eq!(world.cut("a").await.0.labels.into_values().collect::<Vec<_>>(), [4, 4, 4]);
+}
+
+#[tokio::test]
+async fn outliers_are_left_out_when_asked_for() {
+    let mut photos = crowd(20);
+    for n in 61..=70 {
+        photos.push(Photo { shot: 1, ..Photo::new(n, 0) });
+    }
+    // Only shots of the first photo have ten twins.
+    let definition = Definition { outlier_max: Some(0.01), ..Definition::default() };
+    let world = World::with(&photos, definition).await;
+    assert_eq!(world.cut("a").await.0.members, 11);
+}
+
+#[tokio::test]
+async fn who_errs_is_published_with_what_is_expected_of_the_rest() {
+    let world = World::with(&crowd_with_errors(), Definition::default()).await;
+    world.cut("a").await;
+    let stats: serde_json::Value = serde_json::from_slice(&world.file(1, "stats.json").await).expect("JSON");
+    let judged = &stats["labels_judged"];
+    let devices = judged["contributors"].as_array().expect("a list");
+    assert_eq!(devices.len(), 3);
+    let rate = |at: usize| devices[at]["expected_wrong"].as_f64().expect("a share");
+    assert!(rate(0) >= rate(1) && rate(1) >= rate(2));
+    assert_eq!(devices.iter().map(|d| d["labels"].as_u64().expect("a count")).sum::<u64>(), 90);
+    assert!(judged["expected_precision"].as_f64().expect("some are held") >= 0.8);
+    let card = String::from_utf8(world.file(1, "README.md").await.to_vec()).expect("text");
+    assert!(card.contains("are expected to be wrong"), "{card}");
+}

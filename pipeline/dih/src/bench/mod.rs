@@ -8,7 +8,9 @@
 pub mod copies;
 pub mod cost;
 pub mod damage;
+pub mod flips;
 pub mod labels;
+pub mod lesson;
 pub mod quality;
 pub mod repeats;
 pub mod sample;
@@ -29,6 +31,7 @@ pub struct Verdict {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct True {
     pub source: String,
+    pub device: String,
     pub label: String,
     pub true_label: String,
     pub kind: String,

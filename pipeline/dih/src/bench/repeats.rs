@@ -134,6 +134,7 @@ mod tests {
         let edit = if of.is_empty() { "" } else { "mirror" };
         True {
             source: text(source),
+            device: "device-1".into(),
             label: text("cat"),
             true_label: text("cat"),
             kind: text("shot"),

@@ -119,8 +119,47 @@ impl Trial {
 
     /// Cuts a version of everything, which doubts labels.
     pub async fn cut(&self) -> anyhow::Result<()> {
-        output(self.command(&["datasets", "create", "bench", "--no-shards"])).await?;
-        output(self.command(&["datasets", "cut", "bench"])).await.map(drop)
+        self.cut_as("bench", &[]).await
+    }
+
+    /// Cuts a version of everything under a name, with further options of `dih datasets create`.
+    pub async fn cut_as(&self, name: &str, options: &[&str]) -> anyhow::Result<()> {
+        let mut create = self.command(&["datasets", "create", name, "--no-shards"]);
+        create.args(options);
+        output(create).await?;
+        output(self.command(&["datasets", "cut", name])).await.map(drop)
+    }
+
+    /// Lets the uploads claim what `truth` says they do, in place of what they claimed when they were made.
+    pub fn relabel(&self, truth: &[True]) -> anyhow::Result<()> {
+        let path = self.uploads().join("labels.csv");
+        let mut rows = csv::Writer::from_path(&path)?;
+        rows.write_record(["file", "label", "device"])?;
+        for upload in truth {
+            rows.write_record([&upload.source, &upload.label, &upload.device])?;
+        }
+        rows.flush().with_context(|| format!("could not write `{}`", path.display()))
+    }
+
+    /// The same uploads, for another home.
+    pub fn twin(&self) -> anyhow::Result<Self> {
+        let twin = Self::new(self.config.clone())?;
+        copy_folder(&self.uploads(), &twin.uploads()).context("could not copy the uploads")?;
+        Ok(twin)
+    }
+
+    /// The manifest of version 1 of a data set.
+    pub fn manifest(&self, name: &str) -> anyhow::Result<Vec<u8>> {
+        let found = walk(&self.home())?;
+        let wanted = Path::new("datasets").join(name).join("1").join("manifest.parquet");
+        let path = found.into_iter().find(|path| path.ends_with(&wanted));
+        Ok(fs::read(path.with_context(|| format!("`{name}` has no manifest"))?)?)
+    }
+
+    /// Trains on version 1 of a data set; what `dih train --json` says.
+    pub async fn train(&self, name: &str) -> anyhow::Result<serde_json::Value> {
+        let said = output(self.command(&["train", &format!("{name}@1"), "--json"])).await?;
+        serde_json::from_str(&said).with_context(|| format!("could not read {said}"))
     }
 
     pub async fn verdicts(&self) -> anyhow::Result<Vec<Verdict>> {
@@ -154,6 +193,32 @@ async fn output(mut command: Command) -> anyhow::Result<String> {
         return Err(Problem::new(format!("{what} ended with {}", done.status), "its reason stands above").into());
     }
     String::from_utf8(done.stdout).context("its output is not UTF-8")
+}
+
+fn copy_folder(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?
+        } else {
+            fs::copy(entry.path(), target).map(drop)?
+        }
+    }
+    Ok(())
+}
+
+fn walk(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => found.extend(walk(&entry.path())?),
+            false => found.push(entry.path()),
+        }
+    }
+    Ok(found)
 }
 
 fn lines<T: DeserializeOwned>(text: &str) -> anyhow::Result<Vec<T>> {

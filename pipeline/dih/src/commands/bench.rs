@@ -33,7 +33,12 @@ enum What {
     /// Are edited copies found, and only they? Streams photos, and copies of them edited in eight ways.
     Repeats(repeats::Cmd),
     /// Are wrong labels held? Flips a tenth of the labels, cuts a version, looks at what it held.
-    Labels(Setting),
+    Labels {
+        #[command(flatten)]
+        setting: Setting,
+        #[command(flatten)]
+        options: labels::Options,
+    },
     /// Are damaged photos refused, and only they? Damages each photo in many ways, measures, asks the rules.
     Quality(Setting),
     /// What does a photo cost? Beside it, what must be paid: taking it in without a model, and the bare model.
@@ -79,24 +84,29 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     match cmd.what {
         What::Quality(setting) => quality(app, &setting).await?,
         What::Repeats(cmd) => return repeats::run(app, cmd).await,
-        What::Labels(setting) => labels(app, &trial()?, &setting).await?,
+        What::Labels { setting, options } => labels(app, trial()?, &setting, &options).await?,
         What::Speed(setting) => speed(app, &trial()?, &setting).await?,
         What::Memory(setting) => memory(app, &trial()?, &setting).await?,
     }
     Ok(Exit::Done)
 }
 
-async fn labels(app: &App<'_>, trial: &Trial, setting: &Setting) -> anyhow::Result<()> {
-    let truth = trial.make(&setting.crowd(0.0, 0.1)).await?;
-    trial.run(app, &[]).await?;
-    trial.cut().await?;
-    let scored = labels::score(&trial.verdicts().await?, &truth);
+async fn labels(app: &App<'_>, trial: Trial, setting: &Setting, options: &labels::Options) -> anyhow::Result<()> {
+    let scored = labels::run(app, setting.crowd(0.0, 0.0), options, trial).await?;
     print(app, &scored, |scored: &Labels, table| {
         table.row(["photos judged".into(), scored.photos.to_string()]);
         table.row(["with a wrong label".into(), scored.wrong.to_string()]);
         table.row(["held".into(), scored.held.to_string()]);
         scores(table, scored.score);
         table.row(["average precision of the ranking".into(), fraction(scored.average_precision)]);
+        table.row(["calibration error".into(), fraction(scored.calibration_error)]);
+        table.row(["Brier score".into(), fraction(scored.brier)]);
+        if let Some(accuracy) = scored.accuracy {
+            let of = |share| format!("{share:.3} on {} test photos", accuracy.test_photos);
+            table.row(["model of right labels".into(), of(accuracy.untouched)]);
+            table.row(["model of what the cut left".into(), of(accuracy.curated)]);
+            table.row(["model of all, wrong ones too".into(), of(accuracy.uncurated)]);
+        }
     })
 }
 

@@ -80,9 +80,20 @@ struct Create {
     /// Least probability that the label fits, by the classifier.
     #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
     label_score_min: f32,
-    /// Most photos of one cluster of look-alikes.
+    /// Most photos of one cluster of look-alikes; the earliest stay.
     #[arg(long, value_name = "N")]
     cluster_cap: Option<u32>,
+    /// Leave out outliers: photos with a mean cosine distance to their nearest ones above this (the manifest's
+    /// `outlier`; look at it in an earlier version to choose).
+    #[arg(long, value_name = "DISTANCE")]
+    outlier_max: Option<f32>,
+    /// Only the N most different photos of all, by their vectors (k-centre, greedy: first the most typical one, then
+    /// again and again the one farthest from all before).
+    #[arg(long, value_name = "N", conflicts_with = "diverse_per_label")]
+    diverse: Option<u32>,
+    /// Only the N most different photos of each label.
+    #[arg(long, value_name = "N")]
+    diverse_per_label: Option<u32>,
     /// Which copy of a repeated photo is published: earliest, largest or sharpest.
     #[arg(long, default_value = "earliest", value_parser = keep)]
     keep: Keep,
@@ -113,6 +124,9 @@ impl Create {
             attributes: self.attributes.into_iter().collect(),
             label_score_min: self.label_score_min,
             cluster_cap: self.cluster_cap,
+            outlier_max: self.outlier_max,
+            diverse: self.diverse,
+            diverse_per_label: self.diverse_per_label,
             keep: self.keep,
             seed: self.seed,
             hold: !self.no_hold,
