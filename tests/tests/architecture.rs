@@ -31,13 +31,15 @@ fn allowed(name: &str) -> &'static [&'static str] {
     match name {
         "dih-core" => &[],
         "dih-proto" | "dih-imaging" | "dih-inference" | "dih-stores" => &["dih-core"],
-        "dih-learning" => &["dih-core"],
+        "dih-learning" | "dih-taxonomy" => &["dih-core"],
+        "dih-openimages" => &["dih-core", "dih-taxonomy"],
         "dih-previews" => &["dih-core", "dih-imaging"],
         "dih-repeats" => &["dih-core", "dih-imaging", "dih-previews"],
         "dih-runner" => &["dih-core", "dih-proto"],
         "dih-ingest" => &["dih-core", "dih-imaging", "dih-previews"],
         "dih-organize" => &["dih-core", "dih-imaging", "dih-learning", "dih-repeats"],
-        "dih-dedupe" | "dih-verify" | "dih-embed" | "dih-cluster" => &["dih-core", "dih-repeats"],
+        "dih-dedupe" | "dih-embed" | "dih-cluster" => &["dih-core", "dih-repeats"],
+        "dih-verify" => &["dih-core", "dih-repeats", "dih-taxonomy"],
         "dih-train" => &["dih-core", "dih-imaging", "dih-previews", "dih-inference", "dih-learning", "dih-proto"],
         _ => &[],
     }

@@ -102,6 +102,11 @@ impl Bus {
         Ok(self.submitter.submit((upload, Some(name.to_owned()))).await?)
     }
 
+    /// Sends many uploads, see [`Submitter::submit_all`].
+    pub fn submitter(&self) -> &Submitter {
+        &self.submitter
+    }
+
     /// Waits for what comes of a request; a request that cannot be served is an error with its reason.
     pub async fn answer(&self, request: &str) -> anyhow::Result<Done> {
         match jobs::wait_for(&self.connection, request, CancellationToken::new()).await? {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, bench, broker_guard, calibrate, config, datasets, dead, explain, import, models, run, setup, simulate, submit, train,
+    audit, bench, broker_guard, calibrate, config, datasets, dead, explain, import, models, run, setup, simulate, submit,
+    taxonomy, train,
     verdicts,
 };
 
@@ -64,6 +65,8 @@ pub enum Command {
     Dead(dead::Cmd),
     /// Print, check or describe the configuration.
     Config(config::Cmd),
+    /// Look at the labels that are known, and map a classifier's classes to them.
+    Taxonomy(taxonomy::Cmd),
     /// Look at the models.
     Models(models::Cmd),
     /// Measure decisions, speed and memory on photos whose truth is known. Seeded.
@@ -113,6 +116,10 @@ mod tests {
             "dih datasets export pets@1 --format image-folder out",
             "dih datasets verify pets@1",
             "dih train pets@1 --labels cat,dog --json",
+            "dih datasets create animals --labels Animal --descendants",
+            "dih import --open-images oi --photos photos --check",
+            "dih taxonomy show Animal",
+            "dih taxonomy map --classes labels.txt",
             "dih dead ls",
             "dih dead show 3",
             "dih dead replay 3",
@@ -142,6 +149,9 @@ mod tests {
             "dih submit a.jpg",
             "dih submit a.jpg --label a/b",
             "dih datasets create Pets",
+            "dih datasets create pets --descendants",
+            "dih import photos --open-images oi",
+            "dih import photos --check",
             "dih datasets create pets --where country",
             "dih datasets export pets@1 --format floppy out",
             "dih train pets@0",

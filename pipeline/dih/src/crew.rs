@@ -13,7 +13,7 @@ use dih_core::{
 use dih_dedupe::Dedupe;
 use dih_embed::Embed;
 use dih_ingest::Ingest;
-use dih_organize::{Cut, Organize};
+use dih_organize::{Cut, Organize, Places};
 use dih_runner::{Connection, Health, Input, Line, RunError, Runner};
 use dih_train::{OnnxPredict, Train};
 use dih_verify::Verify;
@@ -90,7 +90,8 @@ impl Crew {
             }
             Verify::CONSUMER => {
                 let verify = Verify::new(config.verify.clone(), index.clone(), vision()?);
-                self.run(verify.calibrated(config.calibration.clone()), p, to, config);
+                let verify = verify.knowing(p.witness.clone()).calibrated(config.calibration.clone());
+                self.run(verify, p, to, config);
             }
             Embed::CONSUMER => self.run(Embed::new(index.clone(), vision()?), p, to, config),
             Cluster::CONSUMER => {
@@ -105,7 +106,7 @@ impl Crew {
                 let limits = config.ingest.limits.clone();
                 let (index, blobs, state) = (index.clone(), blobs.clone(), p.state.clone());
                 let stage = Cut::new(&config.organize, limits, p.space.clone(), index, blobs, state, bench.clone());
-                self.run(stage, p, to, config);
+                self.run(stage.placing(places(p)), p, to, config);
             }
             Train::CONSUMER => {
                 let predict = OnnxPredict::new(p.manifest.clone(), p.space.clone(), config.inference.clone());
@@ -123,5 +124,13 @@ impl Crew {
         let runner = runner.in_line(&self.line);
         self.healths.push(runner.health());
         self.tasks.spawn(runner.run(self.shutdown.clone()));
+    }
+}
+
+/// Where labels stand, by the taxonomy of this run.
+fn places(parts: &Parts) -> Places {
+    match parts.taxonomy.clone() {
+        Some(taxonomy) => Places::new(move |label| taxonomy.places(label.as_str())),
+        None => Places::default(),
     }
 }

@@ -60,7 +60,7 @@ pub fn start(cli: Cli) -> Exit {
 async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
     use crate::commands::{
         audit, bench, broker_guard, calibrate, config, datasets, dead, explain, import, models, run, setup, simulate, submit,
-        train, verdicts,
+        taxonomy, train, verdicts,
     };
     let command = match cli.command {
         // These must work whatever the configuration says.
@@ -82,6 +82,7 @@ async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
         Command::Train(cmd) => train::run(&app, cmd).await,
         Command::Dead(cmd) => dead::run(&app, cmd).await,
         Command::Config(cmd) => config::run(&app, &cmd),
+        Command::Taxonomy(cmd) => taxonomy::run(&app, cmd),
         Command::Models(cmd) => models::run(&app, cmd),
         Command::Bench(cmd) => bench::run(&app, cmd).await,
         Command::Calibrate(cmd) => calibrate::run(&app, cmd).await,

@@ -10,6 +10,7 @@ use std::{
 
 use dih_core::event::VectorSpace;
 use dih_inference::Manifest;
+use dih_taxonomy::{Taxonomy, map, witness::Witness};
 
 use crate::{
     config,
@@ -45,6 +46,26 @@ pub fn space(manifest: &Manifest) -> anyhow::Result<(VectorSpace, usize)> {
     let what = || Problem::new(format!("the model `{}` gives no embedding", manifest.name), "choose another model");
     let embedding = manifest.outputs.embedding.as_ref().ok_or_else(what)?;
     Ok((VectorSpace(format!("{}-{}", manifest.name, manifest.precision)), embedding.dim))
+}
+
+/// Class map of the built-in model onto the labels of Open Images; see `docs/open-images.md`.
+const BUILT_IN_MAP: &str = include_str!("../../../config/models/imagenet1k-openimages.csv");
+
+/// Which classes of the model speak for which labels: by its class map and the taxonomy.
+pub fn witness(manifest: &Manifest, model: &config::Model, taxonomy: Option<&Taxonomy>) -> anyhow::Result<Witness> {
+    const REMEDY: &str = "correct `model.class_map`; `dih taxonomy map` makes one";
+    let Some(classes) = manifest.outputs.logits.as_ref().map(|logits| logits.dim) else {
+        return Ok(Witness::default());
+    };
+    let is_built_in = |named: &PathBuf| BUILT_IN.iter().any(|(name, _)| named == Path::new(name));
+    let map = match &model.class_map {
+        Some(path) => map::read(path, classes).or_problem("the class map cannot be used", REMEDY)?,
+        None if !model.manifest.as_ref().is_none_or(is_built_in) => Vec::new(),
+        None => map::parse(BUILT_IN_MAP.as_bytes(), classes)
+            .map_err(|(line, problem)| anyhow::anyhow!("the built-in class map, line {line} {problem}"))?,
+    };
+    let labels = map::labels(&map, taxonomy).map_err(|problem| Problem::usage(problem, REMEDY))?;
+    Ok(Witness::new(&labels, taxonomy))
 }
 
 /// The manifest of a built-in model, or the file that is named.

@@ -14,6 +14,7 @@ use dih_core::{
 use dih_inference::{Engine, Manifest};
 use dih_previews::Previews;
 use dih_repeats::Prover;
+use dih_taxonomy::{Taxonomy, witness::Witness};
 use dih_stores::{blob::ObjectBlobs, index::edge::EdgeIndex};
 use tokio::task::spawn_blocking;
 
@@ -42,6 +43,10 @@ pub struct Parts {
     pub prover: Arc<Prover>,
     pub space: VectorSpace,
     pub manifest: Manifest,
+    /// None where the configuration names no file of one.
+    pub taxonomy: Option<Arc<Taxonomy>>,
+    /// Which classes of the model speak for which labels.
+    pub witness: Witness,
     /// Only where a stage looks at pictures: loading the model takes time and memory.
     pub vision: Option<Arc<dyn Vision>>,
     _owner: Owner,
@@ -77,7 +82,10 @@ impl Parts {
         let prover = Prover::new(previews.clone(), bench.clone(), confirm, config.repeats.cached);
         let prover = Arc::new(prover.calibrated(error));
         let state = bus.state().await?;
-        Ok(Self { index, blobs, state, bench, previews, prover, space, manifest, vision, _owner: owner })
+        let taxonomy = config.taxonomy.load().or_problem("the taxonomy cannot be used", "correct `[taxonomy]`")?;
+        let witness = model::witness(&manifest, &config.model, taxonomy.as_ref())?;
+        let taxonomy = taxonomy.map(Arc::new);
+        Ok(Self { taxonomy, witness, index, blobs, state, bench, previews, prover, space, manifest, vision, _owner: owner })
     }
 }
 

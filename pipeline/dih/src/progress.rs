@@ -23,9 +23,12 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `what` is counted: `photos`.
+    /// `what` is counted: `photos`. A total of 0 is one that nobody knows yet.
     pub fn of(total: u64, what: &'static str) -> Self {
-        let style = ProgressStyle::with_template("{bar:32} {pos}/{len} {msg}  {per_sec}  {eta} left");
+        let style = ProgressStyle::with_template(match total {
+            0 => "{pos} {msg}  {per_sec}",
+            _ => "{bar:32} {pos}/{len} {msg}  {per_sec}  {eta} left",
+        });
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(total).with_message(what);
             bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -40,7 +43,8 @@ impl Progress {
             None if self.said.elapsed() >= PLAIN_EVERY => {
                 self.said = Instant::now();
                 let rate = self.done as f64 / self.begun.elapsed().as_secs_f64();
-                say(format!("{} of {} {}, {rate:.0} a second", self.done, self.total, self.what));
+                let of = if self.total > 0 { format!(" of {}", self.total) } else { String::new() };
+                say(format!("{}{of} {}, {rate:.0} a second", self.done, self.what));
             }
             None => {}
         }

@@ -102,7 +102,13 @@ impl Previews {
 
 /// Whatever ingest took by the limits of its day is read again.
 fn accepted() -> Limits {
-    Limits { pixels_max: SMALL_PIXELS, side_min: 1, aspect_max: f32::INFINITY, scans_max: u32::MAX, ..Limits::default() }
+    Limits {
+        pixels_max: SMALL_PIXELS,
+        side_min: 1,
+        aspect_max: f32::INFINITY,
+        scans_max: u32::MAX,
+        ..Limits::default()
+    }
 }
 
 #[cfg(test)]

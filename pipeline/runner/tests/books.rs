@@ -103,12 +103,19 @@ async fn an_empty_ledger_holds_and_is_idle() {
 async fn idle_means_that_every_consumer_is_done() {
     let world = World::new().await;
     world.submit(&["emit a", "slow b", "third-time c"]).await;
-    assert!(!idle::is_idle(&world.connection, &StageName::ALL).await.expect("the broker answers"), "three uploads wait");
+    assert!(
+        !idle::is_idle(&world.connection, &StageName::ALL).await.expect("the broker answers"),
+        "three uploads wait"
+    );
     let ingest = world.run(Obedient::new());
     until("ingest is done", async || world.stream_len(UPLOADS).await == 0).await;
     assert!(!idle::is_idle(&world.connection, &StageName::ALL).await.expect("the broker answers"), "one image waits");
     let dedupe = world.run(CurateAll);
-    assert!(idle::wait_until_idle(&world.connection, &StageName::ALL, CancellationToken::new()).await.expect("the broker answers"));
+    assert!(
+        idle::wait_until_idle(&world.connection, &StageName::ALL, CancellationToken::new())
+            .await
+            .expect("the broker answers")
+    );
     let found = audit(&world.connection).await.expect("the broker answers");
     assert_eq!((found.answered, found.in_flight, found.holds()), (3, 0, true));
     ingest.stop().await.expect("an orderly end");

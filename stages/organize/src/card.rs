@@ -177,7 +177,7 @@ fn kept(keep: Keep) -> &'static str {
 }
 
 /// Uploaders choose labels, licences and names: they must not become markup.
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -29,6 +29,7 @@ use crate::{
     lease::Lease,
     manifest, neighbours,
     pictures::Studio,
+    places::Places,
     plan::{self, Given, Plan},
     revise::{self, Revision},
     second_look,
@@ -44,6 +45,7 @@ pub struct Cut {
     pub(crate) state: Arc<dyn SmallState>,
     pub(crate) studio: Studio,
     pub(crate) bench: Bench,
+    pub(crate) places: Places,
 }
 
 impl Cut {
@@ -58,7 +60,14 @@ impl Cut {
         bench: Bench,
     ) -> Self {
         let studio = Studio::new(config, limits, bench.clone());
-        Self { config: config.clone(), space, index, blobs, state, studio, bench }
+        Self { config: config.clone(), space, index, blobs, state, studio, bench, places: Places::default() }
+    }
+
+    /// Names in the data card where labels stand.
+    #[must_use]
+    pub fn placing(mut self, places: Places) -> Self {
+        self.places = places;
+        self
     }
 }
 

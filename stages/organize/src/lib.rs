@@ -22,6 +22,7 @@ pub mod manifest;
 mod neighbours;
 mod pictures;
 mod place;
+mod places;
 pub mod plan;
 mod publish;
 mod revise;
@@ -37,6 +38,7 @@ pub mod version;
 pub use config::Config;
 pub use cut::Cut;
 pub use place::Organize;
+pub use places::Places;
 
 /// Reason code of a photo that is on offer.
 pub const REASON_CURATED: &str = "curated";

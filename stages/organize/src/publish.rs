@@ -108,7 +108,8 @@ impl Cut {
         let classes = &assembler.gathered.classes;
         let described = croissant::croissant(&stats, classes, &files.written, &shards);
         files.put_json(version::CROISSANT, &described).await?;
-        files.put(version::CARD, card::card(&stats, &self.space.0, &self.config)).await?;
+        let card = card::card(&stats, &self.space.0, &self.config) + &self.places.section(stats.labels.keys());
+        files.put(version::CARD, card).await?;
         files.put(version::SHEET, self.sheet(assembler, plan).await?).await?;
         let index = Version {
             version: id.clone(),

@@ -21,6 +21,7 @@ use dih_core::{
     verdict::{Answer, Decision, Status},
 };
 use dih_repeats::succession;
+use dih_taxonomy::witness::Witness;
 pub use plausible::{Plausibility, Vocabulary};
 pub use rules::{Bound, Breach, Rule, breach, rules};
 
@@ -42,6 +43,13 @@ impl Verify {
     /// Writes the measured errors of the thresholds into the lineage of what they refuse.
     pub fn calibrated(self, calibrations: Calibrations) -> Self {
         Self { calibrations, ..self }
+    }
+
+    /// Adds what a class map and the taxonomy say of the classifier's classes.
+    #[must_use]
+    pub fn knowing(mut self, witness: Witness) -> Self {
+        self.vocabulary = self.vocabulary.with(witness);
+        self
     }
 
     /// Refuses the picture; whoever repeated it is decided again.

@@ -1,23 +1,27 @@
 //! Does a label fit what the classifier sees? Known only for labels that its vocabulary holds.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use dih_core::Label;
+use dih_taxonomy::witness::Witness;
 
 /// Which classes of the classifier speak for which label.
 ///
 /// A class speaks for a label when one of its names is the label, or ends in it (a "cowboy hat" is a hat): English
-/// compounds carry their kind last. Names are compared without case, hyphens or underscores.
+/// compounds carry their kind last. Names are compared without case, hyphens or underscores. A class map and the
+/// taxonomy add to that: see [`Witness`].
 #[derive(Clone, Debug)]
 pub struct Vocabulary {
     classes: Vec<String>,
     by_word: HashMap<String, Vec<usize>>,
+    witness: Witness,
 }
 
 /// What the classifier says about the labels of a photo.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plausibility {
-    /// Probability of the least plausible known label; None when it knows none of them.
+    /// Probability of the most plausible known label; None when it knows none of them. A classifier that names one
+    /// thing a photo cannot refute that there is a second one.
     pub score: Option<f32>,
     pub top_class: String,
     pub top_probability: f32,
@@ -35,7 +39,13 @@ impl Vocabulary {
                 }
             }
         }
-        Self { classes: classes.to_vec(), by_word }
+        Self { classes: classes.to_vec(), by_word, witness: Witness::default() }
+    }
+
+    /// Adds what a class map and the taxonomy say.
+    #[must_use]
+    pub fn with(self, witness: Witness) -> Self {
+        Self { witness, ..self }
     }
 
     /// `probabilities`: one a class, in the order of the classes; empty when the model has no classifier.
@@ -43,11 +53,14 @@ impl Vocabulary {
         let best = probabilities.iter().copied().enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
         let (top, top_probability) = best.unwrap_or_default();
         let mass = |label: &Label| {
-            let speakers = self.by_word.get(&normal(label.as_str()))?;
+            let named = self.by_word.get(&normal(label.as_str())).map_or(&[][..], Vec::as_slice);
+            let mapped = self.witness.speakers(label).unwrap_or_default();
+            let speakers: BTreeSet<usize> = named.iter().chain(mapped).copied().collect();
+            (!speakers.is_empty()).then_some(())?;
             Some(speakers.iter().filter_map(|class| probabilities.get(*class)).sum::<f32>().min(1.0))
         };
         let known = labels.iter().filter_map(mass).filter(|_| !probabilities.is_empty());
-        let score = known.min_by(f32::total_cmp);
+        let score = known.max_by(f32::total_cmp);
         Plausibility { score, top_class: self.classes.get(top).cloned().unwrap_or_default(), top_probability }
     }
 }
@@ -92,6 +105,19 @@ mod tests {
     fn a_word_inside_another_is_not_kin() {
         check("hatch", None);
         check("cowboy", None);
+    }
+
+    #[test]
+    fn a_class_map_speaks_beside_the_names() {
+        let label = |name: &str| Label::new(name).expect("valid");
+        let vocabulary = vocabulary().with(Witness::new(&[(2, label("Top")), (3, label("Hat"))], None));
+        let score = |names: &[&str]| {
+            let labels: Vec<Label> = names.iter().map(|name| label(name)).collect();
+            vocabulary.judge(&labels, &[0.5, 0.25, 0.125, 0.125]).score
+        };
+        assert_eq!(score(&["Top"]), Some(0.125));
+        assert_eq!(score(&["Hat"]), Some(0.625), "by its name and by the map");
+        assert_eq!(score(&["Top", "Hat", "Unknown"]), Some(0.625), "the most plausible one counts");
     }
 
     #[test]

@@ -74,6 +74,9 @@ struct Create {
     /// Photos that show any of these; all labels without.
     #[arg(long, value_delimiter = ',', value_name = "A,B")]
     labels: Vec<Label>,
+    /// Take all kinds of these labels, too, by the taxonomy of the configuration: of `Animal` also `Cat` and `Dog`.
+    #[arg(long, requires = "labels")]
+    descendants: bool,
     /// Photos with this attribute; may be given more than once.
     #[arg(long = "where", value_name = "KEY=VALUE", value_parser = super::pair)]
     attributes: Vec<(String, String)>,
@@ -155,7 +158,10 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     match cmd.what {
         What::Ls => ls(app, &*state).await,
         What::Show { what } => show(app, &*state, &*blobs, &what).await,
-        What::Create(create) => {
+        What::Create(mut create) => {
+            if create.descendants {
+                create.labels = super::taxonomy::kinds(app, &create.labels)?;
+            }
             let (name, definition) = create.definition();
             datasets::create(&*state, &name, &definition).await?;
             match app.out.json {

@@ -14,6 +14,7 @@ pub mod run;
 pub mod setup;
 pub mod simulate;
 pub mod submit;
+pub mod taxonomy;
 pub mod train;
 pub mod verdicts;
 

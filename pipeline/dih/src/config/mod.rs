@@ -35,6 +35,8 @@ pub struct Config {
     pub stores: Stores,
     /// The pre-trained model that looks at every picture.
     pub model: Model,
+    /// The labels that are known, and their hierarchy. Left out, a label is only its name.
+    pub taxonomy: dih_taxonomy::Config,
     /// How models are run.
     pub inference: dih_inference::Config,
     /// How every stage takes work.
@@ -128,6 +130,8 @@ pub struct Model {
     pub manifest: Option<PathBuf>,
     /// Folder that holds the model files. Left out, the one that `make setup` filled is found.
     pub folder: Option<PathBuf>,
+    /// CSV that says which labels the classes stand for (`class,name,label`). Left out, that of the built-in model.
+    pub class_map: Option<PathBuf>,
 }
 
 /// How two pictures are proven to show the same shot.

@@ -1,14 +1,14 @@
 //! What of an import was sent, so that the next try goes on where this one ended.
 //!
-//! Keeps    one file a folder and CSV below `import/` of the home; a line a photo, after its upload was stored.
+//! Keeps    one file an import below `import/` of the home; a line a photo, after its upload was stored.
 //! Crash    a photo sent but not yet noted is sent again under the same name, and dropped by the broker if the window
 //!          for that (an hour) is still open. A line that was cut off counts as not there.
 
 use std::{
-    collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io::{self, BufRead, BufReader, Write},
     path::{Path, PathBuf},
+    sync::Arc,
     time::SystemTime,
 };
 
@@ -30,18 +30,33 @@ impl Mark {
     }
 }
 
+/// What was sent before, as hashes: 16 bytes a photo, so that millions fit into memory.
+#[derive(Debug, Default)]
+pub struct Sent(Vec<[u8; 16]>);
+
+impl Sent {
+    /// Whether this very file was sent under this name.
+    pub fn has(&self, source: &str, mark: Mark) -> bool {
+        self.0.binary_search(&key(source, mark)).is_ok()
+    }
+}
+
+fn key(source: &str, mark: Mark) -> [u8; 16] {
+    *ImageId::of_bytes(format!("{} {} {source}", mark.bytes, mark.changed).as_bytes()).as_bytes()
+}
+
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
-    sent: HashMap<String, Mark>,
+    sent: Arc<Sent>,
     file: File,
 }
 
 impl Journal {
-    /// Opens the journal of this folder and CSV; `again` forgets what is in it.
-    pub fn open(below: &Path, dir: &Path, csv: Option<&Path>, again: bool) -> anyhow::Result<Self> {
-        let full = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let name = format!("{}\n{}", full(dir).display(), csv.map(full).unwrap_or_default().display());
+    /// Opens the journal of an import of these folders and files; `again` forgets what is in it.
+    pub fn open(below: &Path, of: &[&Path], again: bool) -> anyhow::Result<Self> {
+        let full = |path: &&Path| path.canonicalize().unwrap_or_else(|_| path.to_path_buf()).display().to_string();
+        let name = of.iter().map(full).collect::<Vec<_>>().join("\n");
         let path = below.join(format!("{}.sent", ImageId::of_bytes(name.as_bytes())));
         let what = format!("could not open the journal `{}`", path.display());
         let open = || {
@@ -49,21 +64,20 @@ impl Journal {
             if again {
                 fs::write(&path, "")?;
             }
-            let text =
-                fs::read(&path).or_else(|e| if e.kind() == io::ErrorKind::NotFound { Ok(vec![]) } else { Err(e) })?;
-            let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
-            if text.last().is_some_and(|b| *b != b'\n') {
+            let mut file = OpenOptions::new().create(true).append(true).read(true).open(&path)?;
+            let (sent, cut_off) = read(&file)?;
+            if cut_off {
                 file.write_all(b"\n")?; // the cut-off line stays unreadable
             }
-            Ok::<_, io::Error>((file, String::from_utf8_lossy(&text).lines().filter_map(parse).collect()))
+            Ok::<_, io::Error>((file, sent))
         };
         let (file, sent) = open().or_problem(what, "look whether the disk is full and the home folder is yours")?;
-        Ok(Self { path, sent, file })
+        Ok(Self { path, sent: Arc::new(sent), file })
     }
 
-    /// Whether this very file was sent under this name.
-    pub fn has(&self, source: &str, mark: Mark) -> bool {
-        self.sent.get(source) == Some(&mark)
+    /// What earlier runs sent.
+    pub fn sent(&self) -> Arc<Sent> {
+        self.sent.clone()
     }
 
     pub fn note(&mut self, source: &str, mark: Mark, upload: UploadSeq) -> io::Result<()> {
@@ -76,6 +90,21 @@ impl Journal {
     pub fn finish(self) -> io::Result<()> {
         fs::remove_file(self.path)
     }
+}
+
+/// All lines, and whether the last one was cut off.
+fn read(file: &File) -> io::Result<(Sent, bool)> {
+    let (mut reader, mut line, mut sent) = (BufReader::new(file), Vec::new(), Vec::new());
+    let mut cut_off = false;
+    while reader.read_until(b'\n', &mut line)? > 0 {
+        cut_off = line.last() != Some(&b'\n');
+        let text = String::from_utf8_lossy(&line);
+        sent.extend(parse(text.trim_end_matches('\n')).map(|(source, mark)| key(&source, mark)));
+        line.clear();
+    }
+    sent.sort_unstable();
+    sent.dedup();
+    Ok((Sent(sent), cut_off))
 }
 
 fn parse(line: &str) -> Option<(String, Mark)> {
@@ -96,17 +125,17 @@ mod tests {
         let photo = dir.path().join("a.jpg");
         fs::write(&photo, b"abc").expect("writable");
         let mark = Mark::of(&fs::metadata(&photo).expect("is there"));
-        let open = |again| Journal::open(&dir.path().join("import"), dir.path(), None, again).expect("opens");
+        let open = |again| Journal::open(&dir.path().join("import"), &[dir.path()], again).expect("opens");
         let mut journal = open(false);
         journal.note("a \"b\".jpg", mark, UploadSeq(1)).expect("writes");
         journal.file.write_all(b"3 4").expect("writes");
         let mut journal = open(false);
-        assert!(journal.has("a \"b\".jpg", mark));
-        assert!(!journal.has("a \"b\".jpg", Mark { bytes: 4, ..mark }), "a changed file is another upload");
+        assert!(journal.sent().has("a \"b\".jpg", mark));
+        assert!(!journal.sent().has("a \"b\".jpg", Mark { bytes: 4, ..mark }), "a changed file is another upload");
         journal.note("c.jpg", mark, UploadSeq(2)).expect("writes");
-        assert!(open(false).has("c.jpg", mark), "a line after the cut-off one is read");
-        assert!(!open(true).has("c.jpg", mark), "an import that begins again forgets");
+        assert!(open(false).sent().has("c.jpg", mark), "a line after the cut-off one is read");
+        assert!(!open(true).sent().has("c.jpg", mark), "an import that begins again forgets");
         open(false).finish().expect("removes");
-        assert!(!open(false).has("c.jpg", mark));
+        assert!(!open(false).sent().has("c.jpg", mark));
     }
 }

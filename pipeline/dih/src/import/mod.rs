@@ -1,30 +1,37 @@
-//! Sends the photos of a labelled folder, each as it is, broken ones too.
+//! Sends photos with what is said about them, each as it is, broken ones too.
 //!
-//! Takes    rows of a labelled folder and the way to the broker. Gives the count of what was sent, and a fault for each
-//!          row that could not be; a fault never stops the others.
+//! Takes    photos that are read one after the other on a thread of their own, and the way to the broker. Gives the count
+//!          of what was sent, and a fault for each that could not be; a fault never stops the others.
+//! How      many are under way at once, in their order; bounded in number and in bytes.
 //! Keeps    a journal, so that an import that was cut short goes on where it ended.
 //! Crash    safe: see [`journal`].
 
 pub mod journal;
 pub mod labelled;
+pub mod open_images;
+mod photos;
+mod turn;
 
-use std::fs;
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+};
 
-use bytes::Bytes;
 use dih_core::{
-    DeviceId, ImageId,
+    DeviceId,
     event::{Content, Upload},
 };
+use futures::{StreamExt, stream};
 use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use self::{
     journal::{Journal, Mark},
     labelled::{Labelled, Row, RowFault},
+    photos::{Parcel, Reader, Room},
 };
 use crate::{bus::Bus, problem::OrProblem, progress::Progress};
-
-/// Largest file that is read at all, in bytes; what ingest takes at most is a setting of its own, and far below.
-const FILE_BYTES_MAX: u64 = 512 << 20;
 
 /// What became of an import.
 #[derive(Debug, Default, Serialize)]
@@ -37,6 +44,8 @@ pub struct Imported {
     pub sent_before: u64,
     /// Rows that the broker already had and dropped.
     pub dropped: u64,
+    /// It was told to stop before the end.
+    pub stopped: bool,
     pub faults: Vec<Fault>,
 }
 
@@ -54,55 +63,109 @@ impl From<RowFault> for Fault {
     }
 }
 
-/// Sends all rows in their order.
+/// What the reading thread hands over.
+pub(crate) enum Read {
+    Parcel(Box<Parcel>),
+    /// An earlier run sent it.
+    Before,
+    Fault(Fault),
+}
+
+/// Items that wait between the reading thread and the broker.
+const AHEAD: usize = 64;
+
+/// Sends all rows in their order; Ctrl-C lets what is under way end, and stops.
 pub async fn send(bus: &Bus, labelled: Labelled, journal: &mut Journal, device: &DeviceId) -> anyhow::Result<Imported> {
     let Labelled { rows, faults } = labelled;
-    let mut done = Imported { rows: (rows.len() + faults.len()) as u64, ..Imported::default() };
     let mut progress = Progress::of(rows.len() as u64, "photos");
-    done.faults.extend(faults.into_iter().map(Fault::from));
-    for row in rows {
-        match read(&row).await {
-            Ok((mark, _)) if journal.has(&row.source, mark) => done.sent_before += 1,
-            Ok((mark, bytes)) => {
-                let name = format!("import-{}", name_of(&row.source, &bytes));
-                let source = row.source.clone();
-                let sent = bus.submit(upload(row, bytes, device), &name).await?;
-                match sent.again {
-                    true => done.dropped += 1,
-                    false => done.sent += 1,
+    let all = (rows.len() + faults.len()) as u64;
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let reader = Reader::new(journal.sent(), Room::default(), sender);
+    let stop = CancellationToken::new();
+    let reading = tokio::task::spawn_blocking({
+        let (stop, device) = (stop.clone(), device.clone());
+        move || {
+            for row in rows {
+                let (number, path, source) = (row.number, row.path.clone(), row.source.clone());
+                let upload = |bytes| Ok(upload(row, bytes, &device));
+                if stop.is_cancelled() || reader.read(number, &path, &source, upload).is_break() {
+                    break;
                 }
-                let what = "could not note what was sent";
-                journal.note(&source, mark, sent.upload).or_problem(what, "look whether the disk is full")?;
             }
-            Err(problem) => done.faults.push(Fault { row: row.number, source: row.source, problem }),
         }
-        progress.step();
-    }
+    });
+    let sent = pump(bus, receiver, journal, &mut progress, &stop).await;
+    reading.await?;
+    let mut done = sent?;
+    done.rows = all;
+    done.faults.extend(faults.into_iter().map(Fault::from));
     done.faults.sort_by_key(|fault| fault.row);
     Ok(done)
 }
 
-async fn read(row: &Row) -> Result<(Mark, Bytes), String> {
-    let metadata = fs::metadata(&row.path).map_err(|e| format!("cannot be read: {e}"))?;
-    if !metadata.is_file() {
-        return Err("is no file".to_owned());
+/// Sends what the reading thread hands over, and notes each once the broker has stored it.
+pub(crate) async fn pump(
+    bus: &Bus,
+    reads: mpsc::Receiver<Read>,
+    journal: &mut Journal,
+    progress: &mut Progress,
+    stop: &CancellationToken,
+) -> anyhow::Result<Imported> {
+    let done = Mutex::new(Imported::default());
+    // Receipts come in the order of the uploads, so who waits longest is next.
+    let waiting = Mutex::new(VecDeque::new());
+    let reads = stream::unfold(reads, async |mut reads| Some((reads.recv().await?, reads)));
+    let uploads = reads.filter_map(|read| {
+        let sending = match read {
+            Read::Parcel(parcel) => {
+                let Parcel { source, mark, name, upload, room } = *parcel;
+                lock(&waiting).push_back((source, mark, room));
+                Some((upload, Some(name)))
+            }
+            Read::Before => {
+                lock(&done).sent_before += 1;
+                None
+            }
+            Read::Fault(fault) => {
+                lock(&done).faults.push(fault);
+                None
+            }
+        };
+        futures::future::ready(sending)
+    });
+    let mut receipts = std::pin::pin!(bus.submitter().submit_all(uploads));
+    loop {
+        let receipt = tokio::select! {
+            receipt = receipts.next() => receipt,
+            told = tokio::signal::ctrl_c(), if !stop.is_cancelled() => {
+                told.or_problem("could not listen for Ctrl-C", "")?;
+                stop.cancel();
+                lock(&done).stopped = true;
+                continue;
+            }
+        };
+        let Some(receipt) = receipt else { break };
+        let receipt = receipt?;
+        let next: Option<(String, Mark, photos::Held)> = lock(&waiting).pop_front();
+        let (source, mark, _room) = next.expect("every receipt is of a parcel that waits for it");
+        match receipt.again {
+            true => lock(&done).dropped += 1,
+            false => lock(&done).sent += 1,
+        }
+        journal
+            .note(&source, mark, receipt.upload)
+            .or_problem("could not note what was sent", "look whether the disk is full")?;
+        progress.step();
     }
-    if metadata.len() > FILE_BYTES_MAX {
-        return Err(format!("has {} bytes, which is no photo", metadata.len()));
-    }
-    let bytes = tokio::fs::read(&row.path).await.map_err(|e| format!("cannot be read: {e}"))?;
-    Ok((Mark::of(&metadata), bytes.into()))
+    drop(receipts);
+    Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The broker drops a second upload of the same path and content while its window is open.
-fn name_of(source: &str, bytes: &[u8]) -> ImageId {
-    let mut named = source.as_bytes().to_vec();
-    named.push(0);
-    named.extend_from_slice(ImageId::of_bytes(bytes).as_bytes());
-    ImageId::of_bytes(&named)
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn upload(row: Row, bytes: Bytes, device: &DeviceId) -> Upload {
+fn upload(row: Row, bytes: bytes::Bytes, device: &DeviceId) -> Upload {
     Upload {
         device: row.device.unwrap_or_else(|| device.clone()),
         labels: row.labels,
@@ -110,17 +173,5 @@ fn upload(row: Row, bytes: Bytes, device: &DeviceId) -> Upload {
         source: Some(row.source),
         captured_at: None,
         attributes: row.attributes,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_upload_is_named_by_path_and_content() {
-        assert_eq!(name_of("a.jpg", b"x"), name_of("a.jpg", b"x"));
-        assert_ne!(name_of("a.jpg", b"x"), name_of("b.jpg", b"x"));
-        assert_ne!(name_of("a.jpg", b"x"), name_of("a.jpg", b"y"));
     }
 }

@@ -164,7 +164,9 @@ mod tests {
 
     #[test]
     fn pieces_make_up_the_whole() {
-        let whole = (0..3).rev().fold(0, |whole, piece| whole << PIECES[piece] | u64::from(value(0x0123_4567_89ab_cdef, piece)));
+        let whole = (0..3)
+            .rev()
+            .fold(0, |whole, piece| whole << PIECES[piece] | u64::from(value(0x0123_4567_89ab_cdef, piece)));
         assert_eq!(whole, 0x0123_4567_89ab_cdef);
     }
 

@@ -194,7 +194,8 @@ impl EdgeIndex {
         let parts = self.parts.clone();
         let work = move || {
             let flushed = parts.vectors.flush();
-            let done = flushed.and_then(|()| if optimize { parts.vectors.engine().optimize_unless_busy() } else { Ok(()) });
+            let done =
+                flushed.and_then(|()| if optimize { parts.vectors.engine().optimize_unless_busy() } else { Ok(()) });
             parts.tidying.store(false, Ordering::Release);
             if let Err(e) = done {
                 tracing::warn!(error = %chain(&e), "vectors could not be tidied, searches and the next start stay slower");
@@ -272,7 +273,8 @@ impl Index for EdgeIndex {
             return Ok(Vec::new());
         }
         let (space, states) = (space.clone(), states.to_vec());
-        self.blocking("search vectors", move |parts| parts.near_vectors(&space, &unit, cosine_min, &states, limit)).await
+        self.blocking("search vectors", move |parts| parts.near_vectors(&space, &unit, cosine_min, &states, limit))
+            .await
     }
 
     async fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {

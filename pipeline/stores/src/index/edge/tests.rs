@@ -140,7 +140,8 @@ async fn merging_and_reopening_lose_nothing_and_double_nothing() {
     let before = known(&index, N).await;
     assert_eq!(before.len() as u64, N);
     index.optimize().await.expect("optimizes");
-    let indexed = index.parts.vectors.engine().read("look", |shard| Ok(shard.info().indexed_vectors_count)).expect("looks");
+    let indexed =
+        index.parts.vectors.engine().read("look", |shard| Ok(shard.info().indexed_vectors_count)).expect("looks");
     assert!(indexed > 0, "the engine found nothing to do");
     assert_eq!(known(&index, N).await, before);
     index.close().await.expect("closes");

@@ -11,11 +11,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use dih_core::{
-    ImageId,
-    event::VectorSpace,
-    ports::StoreError,
-};
+use dih_core::{ImageId, event::VectorSpace, ports::StoreError};
 use fjall::{Database, Keyspace};
 use qdrant_edge::{EdgeConfig, EdgeShard, OperationResult, WithPayloadInterface, WithVector};
 
@@ -104,8 +100,15 @@ impl Vectors {
     }
 
     /// Up to `limit` images and their cosines, nearest first, each once; fewer only where there are no more.
-    pub(super) fn near(&self, space: &VectorSpace, unit: &[f32], limit: usize) -> Result<Vec<(ImageId, f32)>, StoreError> {
-        let near = self.engine.read("search vectors", |shard| shard.search(points::nearest(&space.0, unit.to_vec(), limit)))?;
+    pub(super) fn near(
+        &self,
+        space: &VectorSpace,
+        unit: &[f32],
+        limit: usize,
+    ) -> Result<Vec<(ImageId, f32)>, StoreError> {
+        let near = self
+            .engine
+            .read("search vectors", |shard| shard.search(points::nearest(&space.0, unit.to_vec(), limit)))?;
         Ok(near.into_iter().filter_map(|point| Some((points::image_id(point.id)?, point.score))).collect())
     }
 
