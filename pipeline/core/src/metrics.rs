@@ -1,12 +1,13 @@
 //! Names of all metrics. Labels are small closed sets, never an id or a URL.
 
-/// Deliveries that reached a stage. `{consumer}`
+/// Deliveries that reached a stage, by the broker or handed over by the stage before. `{consumer}`
 pub const STAGE_RECEIVED: &str = "dih_stage_received_items_total";
 /// Deliveries a stage is done with; handing back for a retry is an answer too. `{consumer, outcome}`
 pub const STAGE_ANSWERED: &str = "dih_stage_answered_items_total";
 /// Deliveries being processed now. `{consumer}`
 pub const STAGE_IN_FLIGHT: &str = "dih_stage_in_flight_items";
-/// From delivery to confirmed acknowledgement. `{consumer}`
+/// From delivery to confirmed acknowledgement; of what was handed over, the time that the stage itself took.
+/// `{consumer}`
 pub const STAGE_PROCESS_SECONDS: &str = "dih_stage_process_seconds";
 /// Deliveries that were not the first try. `{consumer}`
 pub const STAGE_REDELIVERED: &str = "dih_stage_redelivered_items_total";

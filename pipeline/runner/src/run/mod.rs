@@ -27,6 +27,7 @@ use dih_core::{
     ports::Index,
     topology::{self, ConsumerSpec},
 };
+use futures::FutureExt;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     task::{JoinError, JoinSet},
@@ -309,7 +310,8 @@ impl<S: Stage<Input: Input>> Loop<S> {
             drop(place);
             reason
         };
-        self.tasks.spawn(work.instrument(span));
+        // Boxed where it is made: it is large, and would be moved at every step from here to the task.
+        self.tasks.spawn(work.boxed().instrument(span));
     }
 
     /// Ends the work that is left: lets it finish, or hands it back at once when the stage halts.
