@@ -7,7 +7,7 @@
 use dih_core::{
     Class, Classify, Epoch, Millis, StageName, UploadSeq,
     event::{DeadLetter, ImageClustered, ImageEmbedded, ImageStored, ImageUnique, ImageVerified},
-    topology::{self, DEAD, header},
+    topology::{self, DEAD},
     verdict::{Answer, Status},
 };
 use dih_proto::{Wire, WireError};
@@ -102,13 +102,13 @@ pub async fn replay(connection: &Connection, id: u64) -> Result<Replayed, Replay
         "organize" => renewed::<ImageClustered>(&letter, epoch).map_err(unreadable)?,
         _ => as_it_was(&letter),
     };
-    let message = message.named(Some(&format!("replay.{id}")));
+    let message = Outgoing { name: Some(format!("replay.{id}")), ..message };
     publish_one(connection, &message).await.map_err(bus)?;
     Ok(Replayed { subject: message.subject, upload: None })
 }
 
 async fn replay_upload(connection: &Connection, id: u64, letter: &DeadLetter) -> Result<Replayed, BusError> {
-    let message = as_it_was(letter).named(Some(&format!("replay.{id}")));
+    let message = Outgoing { name: Some(format!("replay.{id}")), ..as_it_was(letter) };
     let upload = UploadSeq(publish_one(connection, &message).await?.sequence);
     if let Some(old) = letter.upload
         && let Some(before) = answer_of(connection, old).await?
@@ -129,21 +129,17 @@ async fn replay_upload(connection: &Connection, id: u64, letter: &DeadLetter) ->
 
 /// Subject, body and our own headers as they came, but without the name: under that it was taken once already.
 fn as_it_was(letter: &DeadLetter) -> Outgoing {
-    let mut headers = async_nats::HeaderMap::new();
-    for (name, value) in letter.headers.iter().filter(|(name, _)| !name.starts_with("Nats-")) {
-        headers.append(name.as_str(), value.as_str());
-    }
-    Outgoing { subject: letter.subject.clone(), headers, body: letter.payload.clone(), verdict: None }
+    let others = letter.headers.iter().filter(|(name, _)| !name.starts_with("Nats-")).cloned().collect();
+    let (subject, body) = (letter.subject.clone(), letter.payload.clone());
+    Outgoing { subject, name: None, upload: None, epoch: None, others, body, verdict: None }
 }
 
 /// The image of a fact, in a later epoch, back at dedupe: only there is the record of a fallen image opened again.
 fn renewed<T: Fact>(letter: &DeadLetter, epoch: Epoch) -> Result<Outgoing, WireError> {
     let mut image = T::decode(&letter.payload)?.into_image();
     image.epoch = image.epoch.next().max(epoch);
-    let mut message = as_it_was(letter);
-    message.headers.insert(header::EPOCH, image.epoch.to_string());
-    let subject = STORED.to_owned();
-    Ok(Outgoing { subject, body: ImageStored { image }.encode().into(), ..message })
+    let (subject, epoch) = (STORED.to_owned(), Some(image.epoch));
+    Ok(Outgoing { subject, epoch, body: ImageStored { image }.encode().into(), ..as_it_was(letter) })
 }
 
 const STORED: &str = "dih.v1.image.stored";

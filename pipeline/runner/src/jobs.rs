@@ -34,12 +34,12 @@ pub enum Done {
 }
 
 pub async fn request_cut(connection: &Connection, request: &CutRequested) -> Result<(), BusError> {
-    let message = Outgoing::new(subject_of("organize-cut"), request, &format!("cut.{}", request.request));
+    let message = Outgoing::new(subject_of("organize-cut"), request, format!("cut.{}", request.request));
     publish_one(connection, &message).await.map(drop)
 }
 
 pub async fn request_training(connection: &Connection, request: &TrainingRequested) -> Result<(), BusError> {
-    let message = Outgoing::new(subject_of("train"), request, &format!("train.{}", request.request));
+    let message = Outgoing::new(subject_of("train"), request, format!("train.{}", request.request));
     publish_one(connection, &message).await.map(drop)
 }
 

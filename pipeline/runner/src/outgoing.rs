@@ -17,33 +17,44 @@ use sha2::{Digest, Sha256};
 #[derive(Clone, Debug)]
 pub(crate) struct Outgoing {
     pub(crate) subject: String,
-    pub(crate) headers: HeaderMap,
+    /// Without a name, a second publish is a second message.
+    pub(crate) name: Option<String>,
+    /// What it is about, where it is about a photo.
+    pub(crate) upload: Option<UploadSeq>,
+    pub(crate) epoch: Option<Epoch>,
+    /// Headers of somebody else's, as they came.
+    pub(crate) others: Vec<(String, String)>,
     pub(crate) body: Bytes,
     /// Set for a verdict, of which the broker takes only the first.
     pub(crate) verdict: Option<(UploadSeq, Status)>,
 }
 
 impl Outgoing {
-    pub(crate) fn new(subject: impl Into<String>, message: &impl Wire, id: &str) -> Self {
-        Self::unnamed(subject, message).named(Some(id))
+    pub(crate) fn new(subject: impl Into<String>, message: &impl Wire, name: impl Into<Option<String>>) -> Self {
+        let (subject, name, body) = (subject.into(), name.into(), message.encode().into());
+        Self { subject, name, upload: None, epoch: None, others: Vec::new(), body, verdict: None }
     }
 
-    /// Without a name, a second publish is a second message.
-    pub(crate) fn unnamed(subject: impl Into<String>, message: &impl Wire) -> Self {
-        Self { subject: subject.into(), headers: HeaderMap::new(), body: message.encode().into(), verdict: None }
+    fn of(self, upload: UploadSeq, epoch: Epoch) -> Self {
+        Self { upload: Some(upload), epoch: Some(epoch), ..self }
     }
 
-    pub(crate) fn named(mut self, id: Option<&str>) -> Self {
-        if let Some(id) = id {
-            self.headers.insert(header::MSG_ID, id);
+    /// Made at every try to send it: cheaper than kept and copied.
+    pub(crate) fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.others {
+            headers.append(name.as_str(), value.as_str());
         }
-        self
-    }
-
-    fn of(mut self, upload: UploadSeq, epoch: Epoch) -> Self {
-        self.headers.insert(header::UPLOAD, upload.to_string());
-        self.headers.insert(header::EPOCH, epoch.to_string());
-        self
+        if let Some(name) = &self.name {
+            headers.insert(header::MSG_ID, name.as_str());
+        }
+        if let Some(upload) = self.upload {
+            headers.insert(header::UPLOAD, upload.to_string());
+        }
+        if let Some(epoch) = self.epoch {
+            headers.insert(header::EPOCH, epoch.to_string());
+        }
+        headers
     }
 
     /// `cause` names what it follows from. The name of the message says what it says, so that a redelivery, after which
@@ -51,11 +62,15 @@ impl Outgoing {
     pub(crate) fn notice(notice: &Notice, cause: &str) -> Self {
         let fact = |body: Vec<u8>| {
             let (taker, image) = taker_of(notice).expect("every fact has its taker");
-            let mut headers = HeaderMap::new();
-            let id = format!("{cause}.{}.{}.{}", taker.name, image.upload, image.epoch);
-            headers.insert(header::MSG_ID, id.as_str());
-            let subject = taker.subject.to_owned();
-            Self { subject, headers, body: body.into(), verdict: None }.of(image.upload, image.epoch)
+            Self {
+                subject: taker.subject.to_owned(),
+                name: Some(format!("{cause}.{}.{}.{}", taker.name, image.upload, image.epoch)),
+                upload: Some(image.upload),
+                epoch: Some(image.epoch),
+                others: Vec::new(),
+                body: body.into(),
+                verdict: None,
+            }
         };
         match notice {
             Notice::Stored(event) => fact(event.encode()),
@@ -66,15 +81,13 @@ impl Outgoing {
             Notice::Answer(answer) => Self::answer(answer),
             Notice::Published(event) => {
                 let id = format!("{cause}.published");
-                Self::new(format!("dih.v1.dataset.published.{}", event.version.dataset), event, &id)
+                Self::new(format!("dih.v1.dataset.published.{}", event.version.dataset), event, id)
             }
             Notice::Trained(event) => {
                 let id = format!("{cause}.trained");
-                Self::new(format!("dih.v1.training.completed.{}", event.version.dataset), event, &id)
+                Self::new(format!("dih.v1.training.completed.{}", event.version.dataset), event, id)
             }
-            Notice::JobFailed(event) => {
-                Self::new(job_failed_subject(&event.request), event, &format!("{cause}.failed"))
-            }
+            Notice::JobFailed(event) => Self::new(job_failed_subject(&event.request), event, format!("{cause}.failed")),
         }
     }
 
@@ -83,19 +96,16 @@ impl Outgoing {
         let (upload, epoch, status) = (answer.upload, answer.epoch, answer.status);
         let id = format!("answer.{upload}.{epoch}.{status}");
         if epoch > Epoch(0) {
-            return Self::new(subject::revision(upload), answer, &id).of(upload, epoch);
+            return Self::new(subject::revision(upload), answer, id).of(upload, epoch);
         }
-        let message = Self::new(subject::verdict(upload), answer, &id).of(upload, epoch);
+        let message = Self::new(subject::verdict(upload), answer, id).of(upload, epoch);
         Self { verdict: Some((upload, status)), ..message }
     }
 
     pub(crate) fn dead(letter: &DeadLetter) -> Self {
         let id = format!("dead.{}.{}", letter.consumer, letter.stream_sequence);
-        let mut message = Self::new(subject::dead(&letter.consumer), letter, &id);
-        if let Some(upload) = letter.upload {
-            message.headers.insert(header::UPLOAD, upload.to_string());
-        }
-        message
+        let message = Self::new(subject::dead(&letter.consumer), letter, id);
+        Self { upload: letter.upload, ..message }
     }
 }
 

@@ -73,7 +73,7 @@ async fn send(
     connection: &Connection,
     message: &Outgoing,
 ) -> Result<jetstream::context::PublishAckFuture, PublishError> {
-    let publish = PublishMessage::build().payload(message.body.clone()).headers(message.headers.clone());
+    let publish = PublishMessage::build().payload(message.body.clone()).headers(message.headers());
     connection.jetstream().send_publish(message.subject.clone(), publish).await
 }
 

@@ -114,6 +114,6 @@ impl Submitter {
             blobs.create(&key, photo.clone()).await.map_err(|source| SubmitError::Put { bytes, source })?;
             upload.content = Content::Stored(key);
         }
-        Ok(Outgoing::unnamed(subject::upload(&upload.device), &upload).named(id.as_deref()))
+        Ok(Outgoing::new(subject::upload(&upload.device), &upload, id))
     }
 }
