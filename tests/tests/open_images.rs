@@ -146,7 +146,10 @@ fn an_interrupted_import_goes_on_and_sends_nothing_twice() -> Result<()> {
     assert_eq!(sent["sent_before"], noted, "{sent}");
     assert_eq!(sent["dropped"], 0, "what was under way was noted: {sent}");
     assert_eq!(sent["sent"].as_u64().context("sent")? as usize + noted, photos, "{sent}");
-    assert_eq!(world.try_run(&["audit", "--json"]).and_then(|out| Ok(serde_json::from_slice::<Value>(&out.stdout)?))?["uploads"], photos);
+    assert_eq!(
+        world.try_run(&["audit", "--json"]).and_then(|out| Ok(serde_json::from_slice::<Value>(&out.stdout)?))?["uploads"],
+        photos
+    );
     Ok(())
 }
 

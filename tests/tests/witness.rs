@@ -9,20 +9,32 @@ use dih_tests::{World, readers_python};
 /// Writes model, class names, class map, taxonomy and photos. Class 17 is as sure as a photo is red, class 4242 as it is
 /// blue; every other class is never sure.
 const MAKE: &str = r#"
-import sys, hashlib, numpy as np, onnx
-from onnx import helper as h, numpy_helper as nh, TensorProto as T
+import sys, os, hashlib, struct, numpy as np
 from PIL import Image
 d = sys.argv[1]
+def varint(n):
+    out = b''
+    while n > 127: out += bytes([n & 127 | 128]); n >>= 7
+    return out + bytes([n])
+def num(field, n): return varint(field << 3) + varint(n)
+def sub(field, *parts):  # field numbers are those of onnx.proto
+    body = b''.join(p.encode() if isinstance(p, str) else p for p in parts)
+    return varint(field << 3 | 2) + varint(len(body)) + body
+def node(op, ins, out, *attributes):
+    return sub(1, *[sub(1, i) for i in ins], sub(2, out), sub(4, op), *attributes)
+def attribute(name, value): return sub(5, sub(1, name), num(3, value), num(20, 2))
+def tensor(name, a):
+    return sub(5, *[num(1, n) for n in a.shape], num(2, 1), sub(8, name), sub(9, a.tobytes()))
+def value(field, name, shape):
+    dims = [sub(1, sub(2, 'n'))] + [sub(1, num(1, n)) for n in shape]
+    return sub(field, sub(1, name), sub(2, sub(1, num(1, 1), sub(2, *dims))))
 w = np.zeros((5000, 3), np.float32); w[17] = [40, -20, -20]; w[4242] = [-20, -20, 40]
-g = h.make_graph([
-    h.make_node('GlobalAveragePool', ['input'], ['pool']),
-    h.make_node('Flatten', ['pool'], ['embedding'], axis=1),
-    h.make_node('Gemm', ['embedding', 'w', 'b'], ['logits'], transB=1)],
-    'five thousand', [h.make_tensor_value_info('input', T.FLOAT, ['n', 3, 64, 64])],
-    [h.make_tensor_value_info('embedding', T.FLOAT, ['n', 3]), h.make_tensor_value_info('logits', T.FLOAT, ['n', 5000])],
-    [nh.from_array(w, 'w'), nh.from_array(np.zeros(5000, np.float32), 'b')])
-m = h.make_model(g, opset_imports=[h.make_opsetid('', 13)]); m.ir_version = 8
-onnx.checker.check_model(m); onnx.save(m, d + '/resnet.onnx')
+graph = sub(7, node('GlobalAveragePool', ['input'], 'pool'),
+    node('Flatten', ['pool'], 'embedding', attribute('axis', 1)),
+    node('Gemm', ['embedding', 'w', 'b'], 'logits', attribute('transB', 1)),
+    sub(2, 'five thousand'), tensor('w', w), tensor('b', np.zeros(5000, np.float32)),
+    value(11, 'input', [3, 64, 64]), value(12, 'embedding', [3]), value(12, 'logits', [5000]))
+open(d + '/resnet.onnx', 'wb').write(num(1, 8) + graph + sub(8, sub(1, ''), num(2, 13)))
 sha = hashlib.sha256(open(d + '/resnet.onnx', 'rb').read()).hexdigest()
 ids = [f'/m/0{n}' for n in range(5000)]
 open(d + '/labels.txt', 'w').write('\n'.join(ids) + '\n')
@@ -56,7 +68,7 @@ dim = 5000
 ''')
 rng = np.random.default_rng(1)
 for label, colour, name in [('Tomato', 0, 'red'), ('Blueberry', 0, 'red-again'), ('Fruit', 2, 'blue')]:
-    import os; os.makedirs(f'{d}/photos/{label}', exist_ok=True)
+    os.makedirs(f'{d}/photos/{label}', exist_ok=True)
     rgb = rng.integers(0, 90, (200, 200, 3)).astype(np.uint8); rgb[:, :, colour] += 160
     Image.fromarray(rgb).save(f'{d}/photos/{label}/{name}.png')
 "#;

@@ -14,8 +14,8 @@ use dih_core::{
 use dih_inference::{Engine, Manifest};
 use dih_previews::Previews;
 use dih_repeats::Prover;
-use dih_taxonomy::{Taxonomy, witness::Witness};
 use dih_stores::{blob::ObjectBlobs, index::edge::EdgeIndex};
+use dih_taxonomy::{Taxonomy, witness::Witness};
 use tokio::task::spawn_blocking;
 
 use crate::{
@@ -85,7 +85,20 @@ impl Parts {
         let taxonomy = config.taxonomy.load().or_problem("the taxonomy cannot be used", "correct `[taxonomy]`")?;
         let witness = model::witness(&manifest, &config.model, taxonomy.as_ref())?;
         let taxonomy = taxonomy.map(Arc::new);
-        Ok(Self { taxonomy, witness, index, blobs, state, bench, previews, prover, space, manifest, vision, _owner: owner })
+        Ok(Self {
+            taxonomy,
+            witness,
+            index,
+            blobs,
+            state,
+            bench,
+            previews,
+            prover,
+            space,
+            manifest,
+            vision,
+            _owner: owner,
+        })
     }
 }
 

@@ -129,7 +129,15 @@ mod tests {
 
     fn taxonomy() -> Taxonomy {
         let mut described = Described::default();
-        for (id, name) in [("/m/1", "Animal"), ("/m/2", "Cat"), ("/m/3", "Sea lion"), ("/m/4", "Lion"), ("/m/5", "Tabby"), ("/m/6", "Crane"), ("/m/7", "Crane")] {
+        for (id, name) in [
+            ("/m/1", "Animal"),
+            ("/m/2", "Cat"),
+            ("/m/3", "Sea lion"),
+            ("/m/4", "Lion"),
+            ("/m/5", "Tabby"),
+            ("/m/6", "Crane"),
+            ("/m/7", "Crane"),
+        ] {
             described.add(id, name).expect("a class");
         }
         let mut classes = Classes::default();

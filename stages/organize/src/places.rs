@@ -24,7 +24,8 @@ impl Places {
         let mut text = String::new();
         for label in labels.take(LABELS_MAX) {
             for path in (self.0)(label) {
-                writeln!(text, "- {}", crate::card::escape(&path).replace("&gt;", ">")).expect("a string takes any text");
+                writeln!(text, "- {}", crate::card::escape(&path).replace("&gt;", ">"))
+                    .expect("a string takes any text");
             }
         }
         if text.is_empty() { text } else { format!("\n## Labels in the taxonomy\n\n{text}") }

@@ -102,7 +102,9 @@ fn print_map(
     let text = fs::read_to_string(classes).or_problem(what, "name a file with one class a line")?;
     let classes: Vec<String> = text.lines().map(str::to_owned).collect();
     let corrections = match corrections {
-        Some(path) => map::read(path, classes.len()).or_problem("the corrections cannot be used", "correct the line")?,
+        Some(path) => {
+            map::read(path, classes.len()).or_problem("the corrections cannot be used", "correct the line")?
+        }
         None => Vec::new(),
     };
     let mut out = csv::Writer::from_writer(Vec::new());
