@@ -14,7 +14,7 @@ use std::{
 
 use dih_core::Label;
 
-use crate::{Class, Taxonomy, classes::folded, rows::Rows};
+use crate::{Class, Taxonomy, classes::{folded, is_id}, rows::Rows};
 
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {
@@ -58,14 +58,22 @@ pub fn parse(text: &[u8], classes: usize) -> Result<Vec<Mapped>, (u64, String)> 
     Ok(mapped)
 }
 
-/// The labels that a map names, each by its class; what the taxonomy does not know by id is a label itself.
+/// The labels that a map names, each by its class. An id that the taxonomy does not know has no label here, and is left
+/// out; what is no id is a label itself.
 pub fn labels(map: &[Mapped], taxonomy: Option<&Taxonomy>) -> Result<Vec<(usize, Label)>, String> {
-    let label = |row: &Mapped| {
+    let mut labels = Vec::with_capacity(map.len());
+    for row in map {
         let known = taxonomy.and_then(|t| t.classes.by_id(&row.label).map(|class| t.classes.label(class).clone()));
-        let named = known.map(Ok).unwrap_or_else(|| Label::new(row.label.as_str()));
-        named.map(|label| (row.class, label)).map_err(|e| format!("class {}: {e}", row.class))
-    };
-    map.iter().map(label).collect()
+        match known {
+            Some(label) => labels.push((row.class, label)),
+            None if is_id(&row.label) => {}
+            None => {
+                let label = Label::new(row.label.as_str()).map_err(|e| format!("class {}: {e}", row.class))?;
+                labels.push((row.class, label));
+            }
+        }
+    }
+    Ok(labels)
 }
 
 /// Builds a map for classes whose names are separated by commas, as in `tabby, tabby cat`.
@@ -175,7 +183,8 @@ mod tests {
         for (text, line) in [("a,b,c\n", 1), ("class,name,label\n5,x,y\n", 2), ("class,name,label\n0,x\n", 2)] {
             assert_eq!(parse(text.as_bytes(), 5).expect_err("a fault").0, line);
         }
-        let map = parse(b"class,name,label\n0,cat,/m/2\n1,x,Own label\n", 2).expect("a map");
+        let map = parse(b"class,name,label\n0,cat,/m/2\n1,x,Own label\n1,x,/m/99\n", 2).expect("a map");
+        assert_eq!(labels(&map, None).expect("labels").len(), 1, "an id without a taxonomy has no name");
         let labels = labels(&map, Some(&taxonomy())).expect("labels");
         assert_eq!(labels.iter().map(|(n, l)| (*n, l.as_str())).collect::<Vec<_>>(), [(0, "Cat"), (1, "Own label")]);
     }

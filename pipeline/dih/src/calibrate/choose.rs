@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_overlaps_is_given_up_unless_an_error_is_allowed() {
-        check(&[0.1, 0.5, 0.6, 0.7], &[0.05, 0.2], Bound::AtLeast, 0.0, Some(0.07));
+        check(&[0.1, 0.5, 0.6, 0.7], &[0.05, 0.2], Bound::AtLeast, 0.0, Some(0.08));
         check(&[0.1, 0.5, 0.6, 0.7], &[0.05, 0.2], Bound::AtLeast, 0.25, Some(0.35));
     }
 

@@ -72,7 +72,7 @@ fn path_of(home: &Path, id: &str) -> PathBuf {
 
 fn numbers(home: &Path) -> anyhow::Result<Vec<u64>> {
     let what = || format!("could not look into `{}`", home.display());
-    let number = |name: &str| name.strip_prefix("calibration-")?.strip_suffix(".json")?.parse().ok();
+    let number = |name: &str| name.strip_prefix("calibration-")?.strip_suffix(".json")?.parse::<u64>().ok();
     let mut numbers = Vec::new();
     for entry in fs::read_dir(home).with_context(what)? {
         numbers.extend(entry.with_context(what)?.file_name().to_str().and_then(number));
