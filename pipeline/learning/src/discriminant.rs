@@ -280,16 +280,7 @@ impl<'a> Discriminant<'a> {
         Model { weights, bias }
     }
 
-<<<<<<< HEAD
     fn score_folds(&self, first_fold: usize, models: &[Model], out: &mut Scores) -> Result<(), LearningError> {
-=======
-    fn score_folds(
-        &self,
-        first_fold: usize,
-        models: &[Model],
-        out: &mut Scores,
-    ) -> Result<(), LearningError> {
->>>>>>> 95741e1 (wip)
         let d = self.vectors.dim();
         let mut unit = Array2::<f32>::zeros((ROWS, d));
         self.vectors.for_each_chunk(ROWS, &mut |first, values| {
@@ -309,17 +300,7 @@ impl<'a> Discriminant<'a> {
         })
     }
 
-<<<<<<< HEAD
     fn score_rows(&self, members: &[usize], rows: ArrayView2<f32>, model: &Model, out: &mut Scores) {
-=======
-    fn score_rows(
-        &self,
-        members: &[usize],
-        rows: ArrayView2<f32>,
-        model: &Model,
-        out: &mut Scores,
-    ) {
->>>>>>> 95741e1 (wip)
         let all = self.around.is_empty().then(|| rows.dot(&model.weights.t()) + &Array1::from(model.bias.clone()));
         let mut scored: Vec<(u32, f32)> = Vec::new();
         for (i, member) in members.iter().enumerate() {

@@ -12,11 +12,7 @@
 
 use std::collections::BTreeMap;
 
-<<<<<<< HEAD
 use crate::{LabelTable, Testimonies, Vote};
-=======
-use crate::{LabelTable, Testimonies};
->>>>>>> 95741e1 (wip)
 
 /// Rounds of expectation maximisation at most, and the change of the share of wrong labels below which they end.
 const ROUNDS_MAX: usize = 80;
@@ -32,11 +28,7 @@ pub(crate) const CONTRIBUTOR_WEIGHT: f64 = 20.0;
 const BIAS_WEIGHT: f64 = 0.5;
 /// Share of what the classifier's score says that counts: its network is often the one that made the vectors, so it
 /// repeats in part what the probe has said.
-<<<<<<< HEAD
 const SCORE_SHARE: f64 = 0.25;
-=======
-const SCORE_SHARE: f64 = 0.5;
->>>>>>> 95741e1 (wip)
 /// Upper ends of the bins of classifier scores; a bin starts with as much belief in "says nothing" as this many photos.
 const SCORE_BINS: [f32; 7] = [0.001, 0.004, 0.016, 0.0625, 0.25, 0.7, f32::INFINITY];
 const SCORE_WEIGHT: f64 = 10.0;
@@ -240,14 +232,7 @@ impl<'a> Noise<'a> {
     fn likelihood(&self, member: usize, claim: u32, truth: u32) -> f64 {
         let score = if truth == claim { (-self.score(member)).exp() } else { 1.0 };
         let votes = match self.testimonies.and_then(|t| t.votes(member)) {
-<<<<<<< HEAD
             Some(votes) => votes.iter().map(|vote| self.voted(vote, claim, truth)).product(),
-=======
-            Some(votes) => votes
-                .iter()
-                .map(|v| self.said(v.contributor.map(|c| c as usize), claim, truth, v.labels.contains(&truth)))
-                .product(),
->>>>>>> 95741e1 (wip)
             None => {
                 let who = self.testimonies.and_then(|t| t.contributor(member));
                 self.said(who, claim, truth, claim == truth)
@@ -266,14 +251,11 @@ impl<'a> Noise<'a> {
         if names { 1.0 / (1.0 + odds) } else { odds / (1.0 + odds) * self.pairs.share(truth, claim) }
     }
 
-<<<<<<< HEAD
     fn voted(&self, vote: &Vote, claim: u32, truth: u32) -> f64 {
         let said = vote.labels.first().copied().unwrap_or(claim);
         self.said(vote.contributor.map(|c| c as usize), said, truth, vote.labels.contains(&truth))
     }
 
-=======
->>>>>>> 95741e1 (wip)
     fn score(&self, member: usize) -> f64 {
         let score = self.testimonies.and_then(|t| t.score(member));
         score.map_or(0.0, |score| self.scores[bin(score)])
@@ -350,19 +332,8 @@ impl<'a> Noise<'a> {
         let who = self.testimonies.and_then(|t| t.contributor(member));
         let votes = self.testimonies.and_then(|t| t.votes(member)).map_or(0.0, |votes| {
             let others = votes.iter().filter(|v| v.contributor.is_none() || v.contributor.map(|c| c as usize) != who);
-<<<<<<< HEAD
             let odds = |v: &Vote| self.voted(v, own.label, best.label) / self.voted(v, own.label, own.label);
             others.map(|v| odds(v).ln()).sum()
-=======
-            let each = others.map(|v| {
-                let said = |truth: u32| {
-                    let names = v.labels.contains(&truth);
-                    self.said(v.contributor.map(|c| c as usize), own.label, truth, names)
-                };
-                (said(best.label) / said(own.label)).ln()
-            });
-            each.sum()
->>>>>>> 95741e1 (wip)
         });
         Evidence {
             probe: (self.probe * f64::from(best.probe - own.probe) + bias) as f32,

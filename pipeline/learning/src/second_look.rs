@@ -37,23 +37,14 @@ pub struct Policy {
 
 impl Default for Policy {
     fn default() -> Self {
-<<<<<<< HEAD
         Self { members_min: 8, folds: 5, shrinkage: 0.85, precision_min: 0.8, memory_bytes_max: 256 << 20 }
-=======
-        Self { members_min: 8, folds: 5, shrinkage: 0.85, precision_min: 0.85, memory_bytes_max: 256 << 20 }
->>>>>>> 95741e1 (wip)
     }
 }
 
 /// Nothing below this probability is held, however sure the others are. The threshold with the best F1 is half of that
-<<<<<<< HEAD
 /// F1 (Lipton et al. 2014), which is .8 to .9 on real photos; a little lower pays where noise is taken for hard photos.
 /// Between .25 and .45 F1 changes by .02 at most.
 pub const HOLD_MIN: f32 = 1.0 / 3.0;
-=======
-/// F1 (Lipton et al. 2014), and F1 reaches .8 to .9 on real photos.
-pub const HOLD_MIN: f32 = 0.4;
->>>>>>> 95741e1 (wip)
 
 /// Why a judgement is what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,11 +202,7 @@ impl Look<'_> {
             return wrong("`shrinkage`", policy.shrinkage.to_string(), remedy);
         }
         if !(0.0..=1.0).contains(&policy.precision_min) {
-<<<<<<< HEAD
             let remedy = "use a share between 0 and 1, for example 0.8";
-=======
-            let remedy = "use a share between 0 and 1, for example 0.85";
->>>>>>> 95741e1 (wip)
             return wrong("`precision_min`", policy.precision_min.to_string(), remedy);
         }
         Ok(())
@@ -309,17 +296,7 @@ impl Look<'_> {
         doubted
     }
 
-<<<<<<< HEAD
     fn conclude(&self, noise: &Noise<'_>, judged: &[(u32, u32)], usable: &[bool], takes_part: &[bool]) -> SecondLook {
-=======
-    fn conclude(
-        &self,
-        noise: &Noise<'_>,
-        judged: &[(u32, u32)],
-        usable: &[bool],
-        takes_part: &[bool],
-    ) -> SecondLook {
->>>>>>> 95741e1 (wip)
         let mut claims = vec![f32::NAN; self.table.claims()];
         let mut judgements: Vec<Judgement> = (0..self.table.len())
             .map(|m| match usable[m] {

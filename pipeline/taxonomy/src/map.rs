@@ -14,7 +14,11 @@ use std::{
 
 use dih_core::Label;
 
-use crate::{Class, Taxonomy, classes::{folded, is_id}, rows::Rows};
+use crate::{
+    Class, Taxonomy,
+    classes::{folded, is_id},
+    rows::Rows,
+};
 
 #[derive(Debug, thiserror::Error)]
 pub enum MapError {

@@ -84,12 +84,8 @@ fn write(out: &mut String, stats: &Stats, space: &str, config: &Config) -> fmt::
         writeln!(out, "- Left out: {} photos beyond {cap} of a cluster.", stats.beyond_cluster_cap)?;
     }
     let of_all = definition.diverse.map(|n| format!("the {n} most different photos"));
-<<<<<<< HEAD
     let picked =
         definition.diverse_per_label.map(|n| format!("the {n} most different photos of each label")).or(of_all);
-=======
-    let picked = definition.diverse_per_label.map(|n| format!("the {n} most different photos of each label")).or(of_all);
->>>>>>> 95741e1 (wip)
     if let Some(picked) = picked {
         writeln!(out, "- Only {picked} are in here (k-centre, Gonzalez 1985); left out: {}.", stats.too_alike)?;
     }

@@ -27,13 +27,8 @@ pub struct Config {
     /// A label with fewer members gets no second look: too few to learn what it looks like.
     pub hold_members_min: NonZeroUsize,
     /// Of the photos that a cut holds back, at least this share is expected to have a wrong label, 0 to 1: the mean of
-<<<<<<< HEAD
     /// their probabilities. Higher holds fewer. Whatever it is, nothing is held that is wrong with a probability below
     /// a third.
-=======
-    /// their probabilities. Higher holds fewer. Whatever it is, a photo is held from a probability of 0.4 on at the
-    /// earliest.
->>>>>>> 95741e1 (wip)
     pub hold_precision_min: f32,
     /// Records a page when the index is read.
     pub page: NonZeroUsize,
@@ -57,11 +52,7 @@ impl Default for Config {
             neighbours: NonZeroUsize::new(10).expect("not zero"),
             exact_members_max: 20_000,
             hold_members_min: NonZeroUsize::new(8).expect("not zero"),
-<<<<<<< HEAD
             hold_precision_min: 0.8,
-=======
-            hold_precision_min: 0.85,
->>>>>>> 95741e1 (wip)
             page: NonZeroUsize::new(256).expect("not zero"),
             concurrency: NonZeroUsize::new(8).expect("not zero"),
             shard_photos: NonZeroUsize::new(250).expect("not zero"),
@@ -102,11 +93,7 @@ impl Config {
             (0.0..=1.0).contains(&self.hold_precision_min),
             "organize.hold_precision_min",
             "is not between 0 and 1",
-<<<<<<< HEAD
             "try `0.8`",
-=======
-            "try `0.85`",
->>>>>>> 95741e1 (wip)
         );
         faults.require(self.page.get() <= 10_000, "organize.page", "is above 10000", "try `256`");
         faults.require(

@@ -23,16 +23,12 @@ const COLUMNS: &[(&str, &str, bool, &str)] = &[
     ("split_since", "sc:Integer", false, "Version that gave the split."),
     ("label_score", "sc:Float", false, "Probability of the label by the classifier that saw the photo arrive."),
     ("fits", "sc:Float", false, "Probability of the label by the picture alone, by a model that had not seen it."),
-<<<<<<< HEAD
     (
         "p_label_wrong",
         "sc:Float",
         false,
         "Probability that the label is wrong, by picture, neighbours, votes, classifier and the record of the device.",
     ),
-=======
-    ("p_label_wrong", "sc:Float", false, "Probability that the label is wrong, by picture, neighbours, votes, classifier and the record of the device."),
->>>>>>> 95741e1 (wip)
     (
         "outlier",
         "sc:Float",

@@ -29,10 +29,7 @@ use crate::{
     lease::Lease,
     manifest, neighbours,
     pictures::Studio,
-<<<<<<< HEAD
     places::Places,
-=======
->>>>>>> 95741e1 (wip)
     plan::{self, Given, Plan},
     revise::{self, Revision},
     second_look,
@@ -178,14 +175,10 @@ impl Cut {
         let gathered = Arc::new(gathered);
         let plan = self.narrow(plan, &gathered, definition).await?;
         if plan.published.is_empty() {
-<<<<<<< HEAD
             return Ok(Err(format!(
                 "`{}` leaves no photo: none that is left has a vector to be compared by",
                 id.dataset
             )));
-=======
-            return Ok(Err(format!("`{}` leaves no photo: none that is left has a vector to be compared by", id.dataset)));
->>>>>>> 95741e1 (wip)
         }
         let (index, space) = (&*self.index, &self.space);
         let assembler = Assembler { index, gathered: &gathered, looked: &looked, outliers: &outliers, space };

@@ -36,15 +36,7 @@ pub(crate) fn narrow(plan: Plan, gathered: &Gathered, wanted: Wanted) -> Result<
 }
 
 /// The most different of the published photos, in the order of image ids. See `dih_learning::most_different`.
-<<<<<<< HEAD
 fn pick(published: Vec<Placed>, gathered: &Gathered, wanted: Wanted) -> Result<Vec<Placed>, LearningError> {
-=======
-fn pick(
-    published: Vec<Placed>,
-    gathered: &Gathered,
-    wanted: Wanted,
-) -> Result<Vec<Placed>, LearningError> {
->>>>>>> 95741e1 (wip)
     let members = &gathered.members;
     let seen = |placed: &&Placed| members[placed.member as usize].vector.is_some();
     let mut parts: BTreeMap<Option<u32>, Vec<u32>> = BTreeMap::new();

@@ -211,16 +211,7 @@ impl Building {
     }
 
     fn finish(self) -> Group {
-<<<<<<< HEAD
         Group { key: self.key, labels: self.labels.into_iter().collect(), members: self.members, fixed: self.fixed }
-=======
-        Group {
-            key: self.key,
-            labels: self.labels.into_iter().collect(),
-            members: self.members,
-            fixed: self.fixed,
-        }
->>>>>>> 95741e1 (wip)
     }
 }
 

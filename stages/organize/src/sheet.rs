@@ -78,8 +78,8 @@ mod tests {
         let mut jpeg = Vec::new();
         let red = RgbImage::from_pixel(200, 100, Rgb([200, 20, 20]));
         JpegEncoder::new_with_quality(&mut jpeg, 90).encode_image(&red).expect("encodes");
-        let previews = vec![bytes::Bytes::from(jpeg), bytes::Bytes::from_static(b"no picture")];
-        let strips = [Strip { title: "Größe 日".into(), previews }];
+        let pictures = vec![bytes::Bytes::from(jpeg), bytes::Bytes::from_static(b"no picture")];
+        let strips = [Strip { title: "Größe 日".into(), pictures }];
         let sheet = sheet(&strips).expect("encodes");
         let seen = image::load_from_memory(&sheet).expect("is a JPEG").into_rgb8();
         let at = |x| *seen.get_pixel(x, TITLE + TILE / 2);

@@ -157,8 +157,7 @@ pub(crate) async fn pump(
             .or_problem("could not note what was sent", "look whether the disk is full")?;
         progress.step();
     }
-    drop(receipts);
-    Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
+    Ok(std::mem::take(&mut *lock(&done)))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    AHEAD, Imported, Read,
+    AHEAD, Imported,
     journal::Journal,
     photos::{Reader, Room},
     pump, turn,
