@@ -68,11 +68,11 @@ dim = 5000
 rng = np.random.default_rng(1)
 for label, colour, name in [('Tomato', 0, 'red'), ('Blueberry', 0, 'red-again'), ('Fruit', 2, 'blue')]:
     os.makedirs(f'{d}/photos/{label}', exist_ok=True)
-    tone = np.array([50, 50, 50]); tone[colour] = 250
+    tone = np.array([120, 120, 120]); tone[colour] = 255
     rgb = np.zeros((240, 240, 3), np.uint8) + tone.astype(np.uint8)
     for _ in range(200):  # edges, so that it is no blurred photo
         x, y, side = rng.integers(0, 230), rng.integers(0, 230), rng.integers(4, 40)
-        rgb[y:y + side, x:x + side] = tone * rng.uniform(0.3, 1)
+        rgb[y:y + side, x:x + side] = tone * rng.uniform(0.6, 1)
     Image.fromarray(rgb).save(f'{d}/photos/{label}/{name}.png')
 "#;
 

@@ -105,10 +105,7 @@ impl Parts {
 
 impl Spilled {
     /// Hands out the rows of each image until `each` breaks. Their files are removed on the way.
-    pub(crate) fn walk(
-        self,
-        each: &mut dyn FnMut(OpenImage, &[Piece<'_>]) -> io::Result<ControlFlow<()>>,
-    ) -> io::Result<ControlFlow<()>> {
+    pub(crate) fn walk(self, each: Each<'_>) -> io::Result<ControlFlow<()>> {
         for path in &self.files {
             if walk(path, 1, self.part_bytes_max, each)?.is_break() {
                 return Ok(ControlFlow::Break(()));
