@@ -26,8 +26,12 @@ fn number(figures: &serde_json::Value, name: &str) -> Result<f64> {
 #[test]
 fn edited_copies_are_found_and_no_two_photos_are_taken_for_one() -> Result<()> {
     let figures = bench("repeats", "120")?;
-    let (hits, misses) = (number(&figures, "/score/hits")?, number(&figures, "/score/misses")?);
-    assert!(hits >= 15.0 && misses <= 2.0, "{figures}");
+    let hits = number(&figures, "/score/hits")?;
+    let missed = figures["missed"].as_array().context("what was missed")?;
+    // The camera shakes: a shot that is refused for its quality has no copies, and is none.
+    let refused = |of: &serde_json::Value| of["verdict"] == "rejected" || of["of_verdict"] == "rejected";
+    let misses = missed.iter().filter(|of| !refused(of)).count();
+    assert!(hits >= 40.0 && misses <= 2, "{figures}");
     assert_eq!(number(&figures, "/score/false_alarms")?, 0.0, "{figures}");
     Ok(())
 }

@@ -46,22 +46,22 @@ pub struct Cmd {
 #[derive(Debug, Args)]
 struct OpenImages {
     /// Folder of the photos, `<ImageID>.jpg` at any depth; without it that of the files.
-    #[arg(long, value_name = "DIR", requires = "open_images")]
+    #[arg(long, value_name = "DIR", requires = "open_images", conflicts_with = "dir")]
     photos: Option<PathBuf>,
     /// Class descriptions or a hierarchy from elsewhere.
-    #[arg(long, value_name = "FILE", requires = "open_images")]
+    #[arg(long, value_name = "FILE", requires = "open_images", conflicts_with = "dir")]
     classes: Vec<PathBuf>,
     /// Least confidence of a machine's label, above 0; above 1 none is taken. Of those from 0.9, people confirm 90 %.
-    #[arg(long, value_name = "SHARE", default_value_t = 0.9, value_parser = confidence, requires = "open_images")]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.9, value_parser = confidence, requires = "open_images", conflicts_with = "dir")]
     machine_min: f32,
     /// Where refused rows are written; without it into `import` of the home folder.
-    #[arg(long, value_name = "CSV", requires = "open_images")]
+    #[arg(long, value_name = "CSV", requires = "open_images", conflicts_with = "dir")]
     refused: Option<PathBuf>,
     /// Folder for temporary files, as large as the files that are read; without it `import` of the home folder.
-    #[arg(long, value_name = "DIR", requires = "open_images")]
+    #[arg(long, value_name = "DIR", requires = "open_images", conflicts_with = "dir")]
     spill: Option<PathBuf>,
     /// Read and account for everything, and send nothing.
-    #[arg(long, requires = "open_images")]
+    #[arg(long, requires = "open_images", conflicts_with = "dir")]
     check: bool,
 }
 
