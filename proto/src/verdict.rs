@@ -10,8 +10,8 @@ use dih_core::{
 
 use crate::{
     field::{
-        Fault, Within, finite, from_one, id_bytes, image_id, invalid, labels, millis, missing, name, need, need_image_id,
-        optional, ranged, share, text, upload,
+        Fault, Within, finite, from_one, id_bytes, image_id, invalid, labels, millis, missing, name, need,
+        need_image_id, optional, ranged, share, text, upload,
     },
     generated::{self as wire, repeat::FoundBy as WireFoundBy},
     wire::Convert,

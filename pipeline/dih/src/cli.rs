@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, bench, broker_guard, calibrate, config, datasets, dead, explain, import, models, run, setup, simulate, submit,
-    taxonomy, train,
-    verdicts,
+    audit, bench, broker_guard, calibrate, config, datasets, dead, explain, import, models, run, setup, simulate,
+    submit, taxonomy, train, verdicts,
 };
 
 /// Turns a stream of labelled photos into clean, versioned data sets.

@@ -59,8 +59,8 @@ pub fn start(cli: Cli) -> Exit {
 
 async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
     use crate::commands::{
-        audit, bench, broker_guard, calibrate, config, datasets, dead, explain, import, models, run, setup, simulate, submit,
-        taxonomy, train, verdicts,
+        audit, bench, broker_guard, calibrate, config, datasets, dead, explain, import, models, run, setup, simulate,
+        submit, taxonomy, train, verdicts,
     };
     let command = match cli.command {
         // These must work whatever the configuration says.

@@ -165,7 +165,9 @@ fn by_hand(sessions: &mut [Session], input: &Tensor, pictures: usize) {
             scope.spawn(move || {
                 while left.lock().expect("nobody panics").next().is_some() {
                     let input: SessionInputValue<'_> = match session.inputs()[0].dtype().tensor_type() {
-                        Some(TensorElementType::Uint8) => TensorRef::from_array_view((shape, bytes)).expect("fits").into(),
+                        Some(TensorElementType::Uint8) => {
+                            TensorRef::from_array_view((shape, bytes)).expect("fits").into()
+                        }
                         _ => TensorRef::from_array_view((shape, numbers)).expect("fits").into(),
                     };
                     let outputs = session.run([input]).expect("the model runs");

@@ -70,7 +70,7 @@ impl Vectors for Drawn {
             chunk.fill(0.0);
             for (row, member) in chunk.chunks_exact_mut(self.dim).zip(first..first + rows) {
                 let truth = self.truth(member);
-                add(row, 1 << 40 | truth / FAMILY, 1.0);
+                add(row, (1 << 40) | (truth / FAMILY), 1.0);
                 add(row, 2 << 40 | truth, 0.7);
                 add(row, 3 << 40 | member, 1.2);
             }

@@ -26,5 +26,5 @@ pub use members::{LabelTable, Neighbours, Slab, Vectors};
 pub use metrics::{ClassScore, Report};
 pub use noise::{Evidence, Rate};
 pub use second_look::{HOLD_MIN, Judgement, Policy, Reason, SecondLook, second_look};
-pub use spread::{Pick, most_different};
+pub use spread::{Pick, Read, most_different};
 pub use testimony::{Testimonies, Vote};

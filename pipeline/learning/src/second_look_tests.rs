@@ -199,7 +199,7 @@ fn flips_among_many_labels_are_held() {
 /// Claims of a world whose first device errs often and whose others hardly do; device by turns.
 fn careless(world: &World, labels: u32, devices: usize) -> (Vec<Vec<u32>>, Vec<u32>) {
     let by: Vec<u32> = (0..world.truth.len()).map(|m| ((m / labels as usize) % devices) as u32).collect();
-    let wrong = |m: usize| by[m] == 0 && m % 2 == 0;
+    let wrong = |m: usize| by[m] == 0 && m.is_multiple_of(2);
     let claim = |m: usize| if wrong(m) { (world.truth[m] + 1) % labels } else { world.truth[m] };
     ((0..by.len()).map(|m| vec![claim(m)]).collect(), by)
 }
@@ -265,14 +265,11 @@ fn a_classifier_that_was_right_elsewhere_is_heard() {
     (10..200).step_by(10).for_each(|m| claims[m] = vec![1 - world.truth[m]]);
     let p = |first: f32| {
         let mut testimonies = Testimonies::new(0);
-        for m in 0..200 {
-            let right = claims[m][0] == world.truth[m];
-            let score = if m == 0 {
-                first
-            } else if right {
-                0.9
-            } else {
-                0.0001
+        for (m, claim) in claims.iter().enumerate() {
+            let score = match claim[0] == world.truth[m] {
+                _ if m == 0 => first,
+                true => 0.9,
+                false => 0.0001,
             };
             testimonies.push(None, Some(score), Vec::new()).expect("no contributor");
         }

@@ -43,12 +43,15 @@ impl PartialOrd for Next {
     }
 }
 
+/// Fills a row with the vector of a candidate.
+pub type Read<'a> = dyn FnMut(u32, &mut [f32]) -> Result<(), LearningError> + 'a;
+
 /// Picks `wanted` of the candidates, or all if they are fewer. `read` fills a row with the vector of a candidate.
 pub fn most_different(
     candidates: &[u32],
     wanted: usize,
     dim: usize,
-    read: &mut dyn FnMut(u32, &mut [f32]) -> Result<(), LearningError>,
+    read: &mut Read<'_>,
 ) -> Result<Vec<Pick>, LearningError> {
     if wanted == 0 || candidates.is_empty() || dim == 0 {
         return Ok(Vec::new());

@@ -142,7 +142,7 @@ mod tests {
     async fn all_processes_see_the_same_pixels() {
         for (width, height, has_file) in [(400, 533, false), (1024, 1024, false), (1300, 1000, true)] {
             let (made, read, stored) = seen(width, height).await;
-            assert_eq!((&*made == &*read, stored), (true, has_file), "{width}x{height}");
+            assert_eq!((made == read, stored), (true, has_file), "{width}x{height}");
         }
     }
 

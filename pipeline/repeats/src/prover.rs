@@ -13,7 +13,7 @@ use dih_core::{
     Class, ImageId, StageError,
     calibration::Calibrated,
     record::Record,
-    repeat::{Evidence, FoundBy, Twin},
+    repeat::{FoundBy, Twin},
     work::Bench,
 };
 use dih_imaging::{

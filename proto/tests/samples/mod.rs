@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use dih_core::{
     BlobKey, Epoch, ImageId, Label, Millis, StageName, UploadSeq, VersionId,
+    calibration::Calibrated,
     event::{
         Content, CutRequested, DatasetPublished, DeadLetter, Image, ImageClustered, ImageEmbedded, ImageStored,
         ImageUnique, ImageVerified, JobFailed, TrainingCompleted, TrainingRequested, Upload, VectorSpace,
     },
-    calibration::Calibrated,
     image::{Fingerprint, Fingerprints, Format, Measures, Size},
     repeat::{Evidence, FoundBy, Repeat},
     verdict::{Answer, Decision, Status},

@@ -12,7 +12,9 @@ const LABELS_MAX: usize = 200;
 
 /// Tells the paths of a label from the top down, `Entity > Animal > Cat`; nothing, where no taxonomy knows it.
 #[derive(Clone)]
-pub struct Places(Arc<dyn Fn(&Label) -> Vec<String> + Send + Sync>);
+pub struct Places(Arc<Lookup>);
+
+type Lookup = dyn Fn(&Label) -> Vec<String> + Send + Sync;
 
 impl Places {
     pub fn new(of: impl Fn(&Label) -> Vec<String> + Send + Sync + 'static) -> Self {

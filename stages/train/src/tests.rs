@@ -308,12 +308,12 @@ async fn a_model_that_answers_otherwise_than_its_trainer_is_not_published() {
 #[tokio::test]
 async fn photos_taken_down_since_are_not_checked_on() {
     let blobs = world().await;
-    let previews = blobs.list("previews/").await.expect("memory");
-    for key in &previews[..60] {
+    let originals = blobs.list("originals/").await.expect("memory");
+    for key in &originals[..60] {
         blobs.delete(key).await.expect("memory");
     }
     assert!(matches!(answer(&blobs, asked("clothing@1", &[]), 0.0).await, Ok(Notice::Trained(_))));
-    for key in &previews {
+    for key in &originals {
         blobs.delete(key).await.expect("memory");
     }
     refused(&answer(&blobs, asked("clothing@1", &[]), 0.0).await.expect("answered"), "no preview");

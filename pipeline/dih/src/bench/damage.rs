@@ -111,9 +111,7 @@ impl Damage {
             Self::Focus(radius) => smear(photo, &disc(radius * side)),
             Self::Soft(deviation) => imageops::fast_blur(photo, deviation * side),
             Self::Motion(length) => smear(photo, &stroke(length * side, rng.random_range(0.0..std::f32::consts::PI))),
-            Self::NoisyFocus(radius, deviation) => {
-                noisy(Self::Focus(radius).apply(photo, seed), deviation, &mut rng)
-            }
+            Self::NoisyFocus(radius, deviation) => noisy(Self::Focus(radius).apply(photo, seed), deviation, &mut rng),
             Self::Exposure(stops) => levels(photo, |v| 255.0 * ((v / 255.0).powf(2.2) * stops.exp2()).powf(1.0 / 2.2)),
             Self::Fog(left) => levels(photo, |v| 255.0 - (255.0 - v) * left),
             Self::Flat => {

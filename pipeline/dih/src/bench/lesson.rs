@@ -72,7 +72,9 @@ fn vectors(manifest: Bytes) -> anyhow::Result<(Vec<String>, Array2<f32>)> {
 /// Share of photos that a classifier names rightly; `classes` in the order of its probabilities.
 pub fn accuracy(predict: &OnnxPredict, model: &Path, classes: &[String], photos: &[Row]) -> anyhow::Result<f64> {
     let place: BTreeMap<&str, usize> = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
-    let mut classifier = predict.load(&fs::read(model).context("could not read the trained model")?).map_err(|e| anyhow::anyhow!("{e:?}"))?;
+    let mut classifier = predict
+        .load(&fs::read(model).context("could not read the trained model")?)
+        .map_err(|e| anyhow::anyhow!("{e:?}"))?;
     let mut right = 0;
     for photos in photos.chunks(AT_ONCE) {
         let prepared = photos.iter().map(|photo| {
@@ -82,7 +84,8 @@ pub fn accuracy(predict: &OnnxPredict, model: &Path, classes: &[String], photos:
             predict.prepare(&decoded.preview).map_err(|e| anyhow::anyhow!("{e:?}"))
         });
         let inputs = prepared.collect::<anyhow::Result<Vec<_>>>()?;
-        for (photo, said) in photos.iter().zip(classifier.probabilities(&inputs).map_err(|e| anyhow::anyhow!("{e:?}"))?) {
+        for (photo, said) in photos.iter().zip(classifier.probabilities(&inputs).map_err(|e| anyhow::anyhow!("{e:?}"))?)
+        {
             let best = said.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map(|(at, _)| at);
             let truth = place.get(photo.labels[0].as_str());
             right += usize::from(best.is_some() && best == truth.copied());

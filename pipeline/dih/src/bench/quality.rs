@@ -136,7 +136,8 @@ pub fn encode(picture: &RgbImage, quality: u8) -> anyhow::Result<Vec<u8>> {
 pub fn score(cases: &[Case], unread: u64, config: &dih_verify::Config) -> Quality {
     let untouched: Vec<Measured> = cases.iter().map(|case| case.untouched).collect();
     let reasons: Vec<_> = untouched.iter().filter_map(|photo| refusal(photo, config)).collect();
-    let mut quality = Quality { photos: cases.len() as u64, unread, refused: reasons.len() as u64, ..Quality::default() };
+    let mut quality =
+        Quality { photos: cases.len() as u64, unread, refused: reasons.len() as u64, ..Quality::default() };
     quality.refused_share = (quality.photos > 0).then(|| quality.refused as f64 / quality.photos as f64);
     for reason in reasons {
         *quality.refused_for.entry(reason).or_default() += 1;
@@ -241,7 +242,9 @@ mod tests {
         let case = case(&jpeg, &Limits::default(), 1).expect("encodes").expect("a photo");
         let quality = score(&[case], 0, &dih_verify::Config::default());
         assert_eq!((quality.photos, quality.refused), (1, 0), "{quality:?}");
-        for kind in quality.kinds.iter().filter(|kind| ["focus 2.5 %", "-5 stops", "fog", "flat"].contains(&kind.damage)) {
+        for kind in
+            quality.kinds.iter().filter(|kind| ["focus 2.5 %", "-5 stops", "fog", "flat"].contains(&kind.damage))
+        {
             assert_eq!((kind.named, kind.auroc), (1, Some(1.0)), "{kind:?}");
         }
     }

@@ -119,7 +119,8 @@ fn place(document: &mut Table, path: &str, value: f32) -> anyhow::Result<()> {
     let mut table: &mut dyn toml_edit::TableLike = document;
     for part in parents.split('.') {
         let item = table.entry(part).or_insert_with(|| Item::Table(Table::new()));
-        table = item.as_table_like_mut().with_context(|| format!("`{part}` in the configuration file is no section"))?;
+        table =
+            item.as_table_like_mut().with_context(|| format!("`{part}` in the configuration file is no section"))?;
     }
     table.insert(name, Item::Value(number(value)));
     Ok(())

@@ -13,11 +13,7 @@ use dih_imaging::{
 use dih_verify::Bound;
 use image::RgbImage;
 
-use super::{
-    choose::Sample,
-    proposal::Setting,
-    weigh,
-};
+use super::{choose::Sample, proposal::Setting, weigh};
 use crate::{bench::quality::encode, simulate::edit::Edit};
 
 /// The setting that is calibrated.

@@ -129,7 +129,8 @@ async fn quality(app: &App<'_>, setting: &Setting) -> anyhow::Result<()> {
 }
 
 fn kinds(scored: &Quality) -> Table {
-    let mut table = Table::new(["damage", "to be refused as", "AUROC", "refused", "so named", "precision", "recall", "F1"]);
+    let mut table =
+        Table::new(["damage", "to be refused as", "AUROC", "refused", "so named", "precision", "recall", "F1"]);
     let share = |part: u64, kind: &Kind| fraction((kind.photos > 0).then(|| part as f64 / kind.photos as f64));
     for kind in scored.kinds.iter().chain(&scored.questions) {
         let named = if kind.expected.is_some() { share(kind.named, kind) } else { "-".to_owned() };

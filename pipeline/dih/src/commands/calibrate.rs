@@ -61,7 +61,8 @@ async fn propose(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     let proposal = proposal::keep(home.root(), proposal)?;
     show(app, &proposal)?;
     if !app.out.json {
-        app.out.line(format!("nothing has changed; `dih calibrate --accept {}` takes the proposed values", proposal.id))?;
+        app.out
+            .line(format!("nothing has changed; `dih calibrate --accept {}` takes the proposed values", proposal.id))?;
     }
     Ok(Exit::Done)
 }

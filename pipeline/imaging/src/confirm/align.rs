@@ -191,9 +191,9 @@ impl<const N: usize> System<N> {
                 weighted[l] = rows[i][l] * weight[l];
                 self.right[i][l] += weighted[l] * target[l];
             }
-            for j in i..N {
+            for (sums, row) in self.normal[i].iter_mut().zip(rows).skip(i) {
                 for l in 0..LANES {
-                    self.normal[i][j][l] += weighted[l] * rows[j][l];
+                    sums[l] += weighted[l] * row[l];
                 }
             }
         }
@@ -210,13 +210,9 @@ impl<const N: usize> System<N> {
         if sum(&self.pixels) < PIXELS_MIN {
             return None;
         }
-        let mut matrix = [[0.0f64; N]; N];
-        for i in 0..N {
-            for j in i..N {
-                matrix[i][j] = f64::from(sum(&self.normal[i][j]));
-                matrix[j][i] = matrix[i][j];
-            }
-        }
+        // Only what stands on and above the diagonal was summed.
+        let upper = |i: usize, j: usize| f64::from(sum(&self.normal[i.min(j)][i.max(j)]));
+        let mut matrix: [[f64; N]; N] = std::array::from_fn(|i| std::array::from_fn(|j| upper(i, j)));
         for (i, row) in matrix.iter_mut().enumerate().take(N - 2) {
             row[i] *= 1.0 + DAMPING;
         }

@@ -36,7 +36,7 @@ const NAMED: usize = 10;
 /// (left and right), watermark (half-transparent white letters over the middle, 60 % of the width, 10 % of the height). All
 /// but q30 are saved with JPEG quality 88. A `duplicate` is right when it names the original or an earlier copy of it.
 #[derive(Debug, Args)]
-pub struct Cmd {
+pub(super) struct Cmd {
     /// Folders of photos; every photo in them and below is an original.
     #[arg(required = true)]
     dirs: Vec<PathBuf>,
@@ -57,7 +57,7 @@ pub struct Cmd {
     write: Option<PathBuf>,
 }
 
-pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
+pub(super) async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     let (photos, names) = photos(&cmd.dirs)?;
     let wish = Wish { uploads: cmd.uploads, copies: cmd.copies as usize, shots: cmd.shots, seed: cmd.seed };
     let plan = copies::plan(&photos, &wish);
