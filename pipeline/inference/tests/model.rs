@@ -231,9 +231,8 @@ async fn callers_that_go_away_leave_room_for_those_who_stay() {
     let engine = Engine::load(manifest(), &one).expect("the model loads");
     let tensors = many(engine.manifest(), 12);
     for tensor in &tensors {
-        // Polled once, so it is queued or waiting for a place, then dropped.
-        let gone = timeout(Duration::ZERO, engine.infer(tensor.clone())).await;
-        assert!(gone.is_err(), "no model answers in no time");
+        // Polled once, so it is queued or waiting for a place, then dropped; answered already only if this thread slept.
+        drop(timeout(Duration::ZERO, engine.infer(tensor.clone())).await);
     }
     let answer = timeout(PATIENCE, engine.infer(tensors[0].clone())).await;
     answer.expect("the queue is not wedged").expect("the model runs");
