@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -116,14 +116,16 @@ fn an_interrupted_import_goes_on_and_sends_nothing_twice() -> Result<()> {
     let photos = 600;
     publish(&dir, &vec![photo.clone(); photos])?;
     for n in 0..photos {
-        // Every photo is another one, and large enough that sending takes a while.
+        // Every photo is another one; those that may be under way at once (64 MiB) are but half of them.
         let mut bytes = vec![n as u8; 200_000];
         bytes[..8].copy_from_slice(&(n as u64).to_le_bytes());
         fs::write(dir.join(format!("photos/train/{}.jpg", id(n))), bytes)?;
     }
     fs::write(dir.join("images.csv"), fs::read_to_string(dir.join("images.csv"))?.replace("90.0", ""))?;
     let files = text(&dir);
-    let mut first = world.start(&["import", "--open-images", &files])?;
+    let mut first = world.command(&["import", "--open-images", &files]);
+    // Long enough to be interrupted, however fast the broker is: every photo takes 5 ms.
+    let mut first = first.env("FAILPOINTS", "import::after_note=sleep(5)").stdout(Stdio::null()).spawn()?;
     let journal = || -> Result<usize> {
         let Ok(entries) = fs::read_dir(world.home().join("import")) else { return Ok(0) };
         let journals = entries.filter_map(|e| e.ok()).filter(|e| e.path().extension().is_some_and(|x| x == "sent"));
@@ -140,6 +142,7 @@ fn an_interrupted_import_goes_on_and_sends_nothing_twice() -> Result<()> {
     let ended = first.wait()?;
     assert!(ended.code().is_some(), "Ctrl-C is an orderly end: {ended}");
     let noted = journal()?;
+    assert!((20..photos).contains(&noted), "it was interrupted in the middle: {noted} of {photos}");
     let second = world.try_run(&["import", "--open-images", &files, "--json"])?;
     let report: Value = serde_json::from_slice(&second.stdout)?;
     let sent = &report["sent"];

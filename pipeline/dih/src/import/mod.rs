@@ -155,6 +155,7 @@ pub(crate) async fn pump(
         journal
             .note(&source, mark, receipt.upload)
             .or_problem("could not note what was sent", "look whether the disk is full")?;
+        dih_runner::failpoint::reach("import::after_note");
         progress.step();
     }
     Ok(std::mem::take(&mut *lock(&done)))
