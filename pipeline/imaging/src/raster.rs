@@ -1,11 +1,18 @@
 //! Pixels in memory, and the few things done to them: shrink, turn, put on white.
 
+use std::cell::RefCell;
+
 use dih_core::image::Size;
 use fast_image_resize::{
     FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer,
     images::{Image, ImageRef},
 };
 use image::metadata::Orientation;
+
+thread_local! {
+    /// Kept for its memory: the rows between its two passes.
+    static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
+}
 
 /// 8-bit luma, row by row without gaps.
 #[derive(Clone, Debug)]
@@ -35,7 +42,8 @@ impl Raster {
         let source = source.expect("a raster holds three bytes for each of its pixels");
         let mut target = Image::new(to.width, to.height, PixelType::U8x3);
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false);
-        Resizer::new().resize(&source, &mut target, &options).expect("source and target have one pixel type");
+        let shrunk = RESIZER.with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options));
+        shrunk.expect("source and target have one pixel type");
         Raster { width: to.width, height: to.height, rgb: target.into_vec() }
     }
 
