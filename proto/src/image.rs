@@ -34,6 +34,7 @@ impl Convert for Image {
             measures: Some(self.measures.to_wire()),
             fingerprints: Some(wire::Fingerprints {
                 orientations: self.fingerprints.orientations.iter().map(|f| f.0).collect(),
+                parts: self.fingerprints.parts.iter().flatten().map(|f| f.0).collect(),
             }),
             lineage: self.lineage.iter().map(Convert::to_wire).collect(),
         }
@@ -88,10 +89,15 @@ fn size(wire: wire::Size) -> Result<Size, Fault> {
 }
 
 fn fingerprints(wire: &wire::Fingerprints) -> Result<Fingerprints, Fault> {
-    let found = wire.orientations.len();
-    let hashes = <[u64; 8]>::try_from(wire.orientations.as_slice());
-    let hashes = hashes.map_err(|_| invalid("orientations", format!("has {found} entries, not 8")))?;
-    Ok(Fingerprints { orientations: hashes.map(Fingerprint) })
+    let orientations = hashes(&wire.orientations, "orientations")?;
+    let parts = if wire.parts.is_empty() { None } else { Some(hashes(&wire.parts, "parts")?) };
+    Ok(Fingerprints { orientations, parts })
+}
+
+fn hashes<const N: usize>(wire: &[u64], field: &'static str) -> Result<[Fingerprint; N], Fault> {
+    let hashes = <[u64; N]>::try_from(wire);
+    let hashes = hashes.map_err(|_| invalid(field, format!("has {} entries, not {N}", wire.len())))?;
+    Ok(hashes.map(Fingerprint))
 }
 
 impl Convert for Measures {

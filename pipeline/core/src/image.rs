@@ -49,17 +49,34 @@ impl fmt::Debug for Fingerprint {
     }
 }
 
-/// The fingerprint of a picture as it is, and turned and mirrored, so a turned copy is found by one look-up each.
+/// Fingerprints of a picture's middle as it is, turned and mirrored, and of more and of less than its middle: so a copy that
+/// was turned, mirrored or cropped is found by one look-up each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fingerprints {
-    /// Index 0 is the picture as it is; 1-3 turned by 90, 180 and 270 degrees clockwise; 4-7 the same after a
-    /// left-right mirror.
+    /// Of the middle, which is 80 % of each side. Index 0 is the picture as it is; 1-3 turned by 90, 180 and 270 degrees
+    /// clockwise; 4-7 the same after a left-right mirror.
     pub orientations: [Fingerprint; 8],
+    /// Of 100, 90, 70 and 65 % of each side: the middle of a picture that this one was cropped from, by 10 and by 5 % of
+    /// each side, and of those that were cropped from it. None in older records.
+    #[serde(default)]
+    pub parts: Option<[Fingerprint; 4]>,
 }
 
 impl Fingerprints {
+    /// By which the picture is found.
     pub fn upright(&self) -> Fingerprint {
         self.orientations[0]
+    }
+
+    /// By which it finds others: the eight orientations, then the parts.
+    pub fn queries(&self) -> impl Iterator<Item = Fingerprint> {
+        self.orientations.into_iter().chain(self.parts.into_iter().flatten())
+    }
+
+    /// Fewest bits by which one of its queries differs from the other picture, and which one does.
+    pub fn nearest(&self, other: &Self) -> (u32, usize) {
+        let distances = self.queries().map(|query| query.distance(other.upright()));
+        distances.zip(0..).min().expect("there are eight orientations")
     }
 }
 

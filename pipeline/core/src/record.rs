@@ -19,7 +19,7 @@ pub struct Record {
     pub state: State,
     /// How often it was decided anew; the answer of epoch 0 is the verdict.
     pub epoch: Epoch,
-    /// Set while `state` is `Repeat`.
+    /// Set while `state` is `Repeat`, and of a refused picture that repeats a refused one.
     pub repeat: Option<Repeat>,
     /// Labels that uploads of equal bytes gave, by upload. The image's own labels are not among them.
     pub votes: BTreeMap<UploadSeq, Vec<Label>>,

@@ -39,7 +39,7 @@ pub fn image(n: u8, upload: u64) -> Image {
             noise: Some(0.01),
             bars: Some(0.0),
         },
-        fingerprints: Fingerprints { orientations: [bits; 8] },
+        fingerprints: Fingerprints { orientations: [bits; 8], parts: None },
         lineage: Vec::new(),
     }
 }

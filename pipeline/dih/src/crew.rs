@@ -8,15 +8,16 @@ use anyhow::Context;
 use dih_cluster::Cluster;
 use dih_core::{
     Stage, StageName,
+    event::Image,
     topology::{CONSUMERS, ConsumerSpec},
 };
-use dih_dedupe::Dedupe;
+use dih_dedupe::{Dedupe, Foresight};
 use dih_embed::Embed;
 use dih_ingest::Ingest;
 use dih_organize::{Cut, Organize, Places};
 use dih_runner::{Connection, Health, Input, Line, RunError, Runner};
 use dih_train::{OnnxPredict, Train};
-use dih_verify::Verify;
+use dih_verify::{Verify, breach};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -86,7 +87,10 @@ impl Crew {
                 self.run(stage, p, to, config);
             }
             Dedupe::CONSUMER => {
-                self.run(Dedupe::new(config.dedupe.clone(), index.clone(), p.prover.clone()), p, to, config);
+                let rules = config.verify.clone();
+                let breach = move |image: &Image| Some(breach(image.size, &image.measures, &rules)?.reason);
+                let dedupe = Dedupe::new(config.dedupe.clone(), index.clone(), p.prover.clone());
+                self.run(dedupe.foreseeing(Foresight::new(breach)), p, to, config);
             }
             Verify::CONSUMER => {
                 let verify = Verify::new(config.verify.clone(), index.clone(), vision()?);

@@ -1,13 +1,18 @@
-//! 64-bit perceptual hash, and the hashes of the turned and mirrored picture from the same coefficients.
+//! 64-bit perceptual hashes of the middle of a picture, turned and mirrored, and of more and of less than its middle.
 //!
-//! Takes    the luma plane of the preview. Gives eight fingerprints.
-//! How      32x32 grey, two-dimensional DCT-II, the 8x8 lowest frequencies; a bit is set where a coefficient is above
-//!          the median of the 63 that are not DC (after Zauner, *Implementation and Benchmarking of Perceptual Image
-//!          Hash Functions*, 2010). The bit of DC, which is brightness alone, is always 0.
+//! Takes    the luma plane of the preview. Gives eight fingerprints of the middle and four of other parts.
+//! How      40x40 grey, of which a part is a square about the centre; two-dimensional DCT-II, the 8x8 lowest frequencies;
+//!          a bit is set where a coefficient is above the median of the 63 that are not DC (after Zauner, *Implementation
+//!          and Benchmarking of Perceptual Image Hash Functions*, 2010). The bit of DC, which is brightness alone, is
+//!          always 0.
+//! Middle   a picture is known by the middle 80 % of each side. What is cropped by up to a tenth of each side still shows
+//!          it, as a larger part of itself; and black corners and frames matter less.
 //! Turning  the picture by quarters or mirroring it only transposes the coefficients and flips the signs of odd
 //!          ones, so no pixel is read again. Signs move the median, which is why each orientation takes its own.
 //! Weak at  flat pictures, whose coefficients are all near 0 and whose bits are noise: the entropy rule must refuse
-//!          them before their fingerprints are compared.
+//!          them before their fingerprints are compared. Crops far off the centre.
+
+use std::sync::LazyLock;
 
 use dih_core::image::{Fingerprint, Fingerprints};
 use fast_image_resize::{
@@ -18,19 +23,26 @@ use fast_image_resize::{
 
 use crate::Plane;
 
-const SIDE: usize = 32;
+const SIDE: usize = 40;
 const LOW: usize = 8;
+
+/// Sides of the parts, in cells of the grey: the middle, then those of [`Fingerprints::parts`].
+const MIDDLE: usize = SIDE * 80 / 100;
+const PARTS: [usize; 4] = [SIDE, SIDE * 90 / 100, SIDE * 70 / 100, SIDE * 65 / 100];
+
+type Grey = [[f32; SIDE]; SIDE];
 
 /// The lowest frequencies; `[u][v]` counts `u` half-waves down and `v` across.
 type Coefficients = [[f32; LOW]; LOW];
 
-/// The fingerprints of a picture in its eight orientations.
+/// The fingerprints of a picture in its eight orientations, and of its parts.
 pub fn fingerprints(luma: &Plane) -> Fingerprints {
     let mirror = |c: &Coefficients| std::array::from_fn(|u| std::array::from_fn(|v| odd_negated(v, c[u][v])));
     // A clockwise quarter turn puts what ran down the picture across it, backwards.
     let turn = |c: &Coefficients| std::array::from_fn(|u| std::array::from_fn(|v| odd_negated(v, c[v][u])));
 
-    let upright = dct(&shrink(luma));
+    let grey = shrink(luma);
+    let upright = WAVES[0].dct(&grey);
     let mut orientations = [Fingerprint(0); 8];
     for (half, start) in orientations.chunks_exact_mut(4).zip([upright, mirror(&upright)]) {
         let mut turned = start;
@@ -39,7 +51,8 @@ pub fn fingerprints(luma: &Plane) -> Fingerprints {
             turned = turn(&turned);
         }
     }
-    Fingerprints { orientations }
+    let parts = std::array::from_fn(|part| threshold(&WAVES[part + 1].dct(&grey)));
+    Fingerprints { orientations, parts: Some(parts) }
 }
 
 fn odd_negated(frequency: usize, value: f32) -> f32 {
@@ -55,9 +68,9 @@ fn threshold(coefficients: &Coefficients) -> Fingerprint {
     Fingerprint(bits.fold(0, |hash, (bit, _)| hash | 1 << bit))
 }
 
-/// Shrinks to 32x32. In floating point, because the rounding of 8-bit steps differs between a picture and its turned
+/// Shrinks to 40x40. In floating point, because the rounding of 8-bit steps differs between a picture and its turned
 /// self, and with a triangle, whose edges, unlike a box's, treat left and right alike.
-fn shrink(luma: &Plane) -> [[f32; SIDE]; SIDE] {
+fn shrink(luma: &Plane) -> Grey {
     let grey: Vec<F32> = luma.pixels.iter().map(|p| F32::new(f32::from(*p))).collect();
     let source = TypedImageRef::new(luma.width, luma.height, &grey);
     let source = source.expect("a plane holds one byte for each of its pixels");
@@ -67,24 +80,52 @@ fn shrink(luma: &Plane) -> [[f32; SIDE]; SIDE] {
     std::array::from_fn(|y| std::array::from_fn(|x| small.pixels()[y * SIDE + x].0))
 }
 
-/// The 8x8 lowest frequencies of the DCT-II, orthonormal but for a common factor.
-fn dct(grey: &[[f32; SIDE]; SIDE]) -> Coefficients {
-    let waves: [[f32; SIDE]; LOW] = std::array::from_fn(|k| {
-        // Equal norm for all frequencies: DC would otherwise weigh sqrt(2) more.
-        let scale = if k == 0 { std::f64::consts::FRAC_1_SQRT_2 } else { 1.0 };
-        std::array::from_fn(|n| {
-            let angle = std::f64::consts::PI * k as f64 * (2 * n + 1) as f64 / (2 * SIDE) as f64;
-            (scale * angle.cos()) as f32
-        })
-    });
-    let dot = |a: &[f32; SIDE], b: &[f32; SIDE]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f32>();
-    let across: [[f32; LOW]; SIDE] = std::array::from_fn(|y| std::array::from_fn(|v| dot(&grey[y], &waves[v])));
-    std::array::from_fn(|u| {
-        std::array::from_fn(|v| {
-            let column: [f32; SIDE] = std::array::from_fn(|y| across[y][v]);
-            dot(&column, &waves[u])
-        })
-    })
+/// The waves of the middle, then those of [`PARTS`].
+static WAVES: LazyLock<[Waves; 5]> = LazyLock::new(|| {
+    let [whole, more, less, least] = PARTS;
+    [MIDDLE, whole, more, less, least].map(Waves::of)
+});
+
+/// Half-waves of the lowest frequencies over a part of the grey; 0 outside of it.
+#[derive(Debug)]
+struct Waves([[f32; SIDE]; LOW]);
+
+impl Waves {
+    fn of(side: usize) -> Self {
+        let before = (SIDE - side) / 2;
+        Self(std::array::from_fn(|k| {
+            // Equal norm for all frequencies: DC would otherwise weigh sqrt(2) more.
+            let scale = if k == 0 { std::f64::consts::FRAC_1_SQRT_2 } else { 1.0 };
+            std::array::from_fn(|n| match (before..before + side).contains(&n) {
+                true => {
+                    let angle = std::f64::consts::PI * k as f64 * (2 * (n - before) + 1) as f64 / (2 * side) as f64;
+                    (scale * angle.cos()) as f32
+                }
+                false => 0.0,
+            })
+        }))
+    }
+
+    /// The 8x8 lowest frequencies of the DCT-II of a part, orthonormal but for a common factor.
+    fn dct(&self, grey: &Grey) -> Coefficients {
+        // Down first: whole rows are added up, which the compiler makes vector code of.
+        let down: [[f32; SIDE]; LOW] = std::array::from_fn(|u| {
+            let mut sum = [0.0; SIDE];
+            for (row, weight) in grey.iter().zip(&self.0[u]).filter(|(_, weight)| **weight != 0.0) {
+                sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
+            }
+            sum
+        });
+        std::array::from_fn(|u| std::array::from_fn(|v| dot(&down[u], &self.0[v])))
+    }
+}
+
+fn dot(a: &[f32; SIDE], b: &[f32; SIDE]) -> f32 {
+    let mut sums = [0.0_f32; 8];
+    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
+        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
+    }
+    sums.iter().sum()
 }
 
 #[cfg(test)]
@@ -138,6 +179,37 @@ mod tests {
         }
     }
 
+    /// The middle of a picture, by its share of each side.
+    fn cropped(p: &Preview, share: f64) -> Preview {
+        let side = |pixels: u32| (f64::from(pixels) * share).round() as u32;
+        let (width, height) = (side(p.width), side(p.height));
+        let (left, top) = ((p.width - width) / 2, (p.height - height) / 2);
+        remapped(p, width, height, |x, y| (x + left, y + top))
+    }
+
+    #[test]
+    fn a_cropped_picture_and_its_original_find_each_other() {
+        for seed in 0..20 {
+            let whole = sample::photo(seed, 300, 240);
+            for share in [0.8, 0.85, 0.9, 0.95] {
+                let (whole, part) = (of(&whole), of(&cropped(&whole, share)));
+                let (there, back) = (part.nearest(&whole).0, whole.nearest(&part).0);
+                assert!(there <= 8 && back <= 12, "seed {seed}, {share}: {there} and {back} bits");
+            }
+        }
+    }
+
+    #[test]
+    fn the_parts_are_those_of_the_picture_when_it_is_cut() {
+        let whole = sample::photo(11, 400, 300);
+        let [_, _, less, least] = of(&whole).parts.expect("is given");
+        // A fingerprint is that of the middle, 80 %: so the picture is cut less.
+        for (part, share) in [(less, 0.7), (least, 0.65)] {
+            let cut = of(&cropped(&whole, share / 0.8)).upright();
+            assert!(part.distance(cut) <= 4, "{share}: {} bits", part.distance(cut));
+        }
+    }
+
     #[test]
     fn the_eight_orientations_of_a_scene_differ() {
         let orientations = of(&sample::photo(7, 256, 256)).orientations;
@@ -158,7 +230,7 @@ mod tests {
     #[test]
     fn half_of_the_bits_are_set_and_never_that_of_brightness() {
         for seed in 0..20 {
-            for hash in of(&sample::photo(seed, 100, 80)).orientations {
+            for hash in of(&sample::photo(seed, 100, 80)).queries() {
                 assert_eq!(hash.0.count_ones(), 31);
                 assert_eq!(hash.0 & 1, 0);
             }

@@ -125,6 +125,16 @@ pub async fn yield_to(
     Ok((!reopened).then_some(repeat))
 }
 
+/// Refuses a picture that repeats a refused one and would be refused by itself: there is nobody that it could stand for.
+/// None when it was overtaken.
+pub async fn refuse_with(index: &dyn Index, image: ImageId, twin: &Twin) -> Result<Option<Repeat>, StoreError> {
+    let Some(original) = index.get(twin.id).await? else { return Ok(None) };
+    let repeat = repeat_of(&original.image, twin);
+    let reason = Some("same_shot".into());
+    let change = Change { repeat: Some(Some(repeat.clone())), reason, ..Change::to(State::Rejected) };
+    Ok(index.change_from(image, &[State::Claimed], &change).await?.then_some(repeat))
+}
+
 /// What a picture that yielded says, now and at every redelivery: its answer, and all that follows from it.
 pub async fn answer_repeat(
     index: &dyn Index,

@@ -83,7 +83,7 @@ pub fn image() -> Image {
         size: Size { width: 4032, height: 3024 },
         bytes: 2_345_678,
         measures: measures(),
-        fingerprints: Fingerprints { orientations },
+        fingerprints: Fingerprints { orientations, parts: None },
         lineage: vec![decision()],
     }
 }
@@ -132,6 +132,13 @@ pub fn answer_bare() -> Answer {
 
 pub fn stored() -> ImageStored {
     ImageStored { image: image() }
+}
+
+pub fn stored_with_parts() -> ImageStored {
+    let mut image = image();
+    let parts = std::array::from_fn(|n| Fingerprint(0xfedc_ba98_7654_3210_u64.rotate_right(n as u32 * 8)));
+    image.fingerprints.parts = Some(parts);
+    ImageStored { image }
 }
 
 pub fn unique() -> ImageUnique {
@@ -213,6 +220,7 @@ macro_rules! each_message {
         $do!("upload", Upload, samples::upload());
         $do!("upload_stored", Upload, samples::upload_stored());
         $do!("image_stored", ImageStored, samples::stored());
+        $do!("image_stored_parts", ImageStored, samples::stored_with_parts());
         $do!("image_unique", ImageUnique, samples::unique());
         $do!("image_verified", ImageVerified, samples::verified());
         $do!("image_embedded", ImageEmbedded, samples::embedded());

@@ -2,8 +2,14 @@
 //!
 //! Takes    `ImageStored`. Gives `ImageUnique`, or answers `duplicate` and names the picture it repeats.
 //! Keeps    one record per content in the index: claimed once; the earliest writer stays.
+//! Refused  pictures have repeats, too: what breaks a rule and repeats a refused picture is answered `duplicate`, and what
+//!          breaks none goes on, so nothing is lost because its first copy was bad.
 //! Crash    safe at any line: a second delivery finds its own record and repeats its own decision.
-//! Weak at  crops beyond a few per cent and tilts change the fingerprint too much; cluster finds those by vector.
+//! Weak at  crops beyond a tenth of each side or off the centre, and tilts, change the fingerprint too much; cluster finds
+//!          those by vector. A repeat that is processed before its refused original is refused by itself.
+
+mod candidates;
+mod foresight;
 
 use std::sync::Arc;
 
@@ -11,29 +17,26 @@ use dih_core::{
     Delivery, Notice, Outcome, Stage, StageError, StageName,
     config::Faults,
     event::{Image, ImageStored, ImageUnique},
-    ports::{Index, NearFingerprint},
+    ports::Index,
     record::{Change, Record, State},
     repeat::{FoundBy, Repeat, Settlement, Twin, settle},
     verdict::{Answer, Decision},
 };
 use dih_repeats::{
-    Candidate, Prover,
+    Prover,
     succession::{self, Standing},
-    suspects,
 };
+pub use foresight::Foresight;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-
-/// Bits by which the distance of two pictures may depend on which of the two is turned: every orientation is taken at a
-/// median of its own.
-const TURNED: u32 = 2;
 
 /// Settings of the dedupe stage.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Most bits of 64 by which two fingerprints may differ to be compared on their pixels. A candidate is not a
-    /// verdict: 10 pairs hundreds of different garments, and finds every recompressed, resized or brightened copy.
+    /// Most bits of 64 by which two fingerprints may differ to be compared on their pixels; it is always even. A candidate
+    /// is not a verdict: 8 pairs dozens of different garments, and finds every recompressed, resized or brightened copy and
+    /// nearly every one that is cropped by up to a tenth of each side. The others are found by vector.
     pub distance_max: u32,
     /// Most earlier pictures to compare on their pixels, nearest first, and eight times as many later ones.
     pub candidates_max: usize,
@@ -41,14 +44,14 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { distance_max: 10, candidates_max: 32 }
+        Self { distance_max: 8, candidates_max: 32 }
     }
 }
 
 impl Config {
     pub fn check(&self, faults: &mut Faults) {
         let sane = self.distance_max <= 24;
-        faults.require(sane, "dedupe.distance_max", "is above 24, where fingerprints are random", "try `10`");
+        faults.require(sane, "dedupe.distance_max", "is above 24, where fingerprints are random", "try `8`");
         faults.require(self.candidates_max > 0, "dedupe.candidates_max", "is 0: no repeat can be found", "try `32`");
     }
 }
@@ -58,11 +61,18 @@ pub struct Dedupe {
     config: Config,
     index: Arc<dyn Index>,
     prover: Arc<Prover>,
+    foresight: Foresight,
 }
 
 impl Dedupe {
     pub fn new(config: Config, index: Arc<dyn Index>, prover: Arc<Prover>) -> Self {
-        Self { config, index, prover }
+        Self { config, index, prover, foresight: Foresight::default() }
+    }
+
+    /// Tells which pictures will be refused for their quality: they may also repeat what was refused.
+    #[must_use]
+    pub fn foreseeing(self, foresight: Foresight) -> Self {
+        Self { foresight, ..self }
     }
 
     /// Takes the content, or finds who has it. A later epoch finds its own record and opens it again.
@@ -83,7 +93,19 @@ impl Dedupe {
                 Standing::Stands(record) if record.state == State::Claimed => record,
                 decided => return self.say_again(image, decided).await,
             };
-            match self.settle(&own).await? {
+            let mut settlement = self.settle(&own).await?;
+            if let Settlement::First { .. } = settlement
+                && let Some(twin) = self.original_of_refused(&own).await?
+            {
+                if !twin.stands {
+                    match succession::refuse_with(&*self.index, image.id, &twin).await? {
+                        Some(repeat) => return self.answer_refused(image, repeat).await,
+                        None => continue, // overtaken
+                    }
+                }
+                settlement = Settlement::Repeat { of: twin };
+            }
+            match settlement {
                 Settlement::First { yields } => {
                     let change = Change { repeat: Some(None), ..Change::to(State::Unique) };
                     if self.index.change_from(image.id, &[State::Claimed], &change).await? {
@@ -101,8 +123,19 @@ impl Dedupe {
     }
 
     async fn settle(&self, own: &Record) -> Result<Settlement, StageError> {
-        let twins = self.prover.twins(own, self.candidates(own).await?).await?;
+        let candidates = candidates::of(&*self.index, own, &self.config).await?;
+        let twins = self.prover.twins(own, candidates).await?;
         Ok(settle(own.id(), own.order(), &twins))
+    }
+
+    /// The earliest picture, refused or not, that a picture repeats which will be refused. It is never published, so whom
+    /// it yields to changes nothing for others.
+    async fn original_of_refused(&self, own: &Record) -> Result<Option<Twin>, StageError> {
+        if self.foresight.breach(&own.image).is_none() {
+            return Ok(None);
+        }
+        let candidates = candidates::of_refused(&*self.index, own, &self.config).await?;
+        Ok(self.prover.twins(own, candidates).await?.into_iter().min_by_key(|twin| twin.order))
     }
 
     /// The picture goes on, and those that were let through before it yield.
@@ -120,6 +153,9 @@ impl Dedupe {
             Standing::Superseded => Ok(Outcome::superseded()),
             Standing::Yielded(repeat) => self.answer_repeat(image, repeat).await,
             Standing::Stands(own) => {
+                if let (State::Rejected, Some(repeat)) = (own.state, own.repeat.clone()) {
+                    return self.answer_refused(image, repeat).await;
+                }
                 let yields = match self.settle(&own).await? {
                     Settlement::First { yields } if own.state.stands() => yields,
                     _ => Vec::new(), // refused since, or the earlier one will make it yield
@@ -136,19 +172,14 @@ impl Dedupe {
         Ok(succession::answer_repeat(&*self.index, &image, StageName::Dedupe, repeat).await?)
     }
 
-    async fn candidates(&self, own: &Record) -> Result<Vec<Candidate>, StageError> {
-        let queries = &own.image.fingerprints.orientations;
-        let Config { distance_max, candidates_max: most } = self.config;
-        let wanted = most * suspects::SEARCHED + 1; // itself comes along
-        let near = self.index.near_fingerprints(queries, distance_max + TURNED, &State::STANDING, wanted).await?;
-        let others = near.into_iter().filter(|n| n.record.id() != own.id()).map(|n| as_the_later_sees_it(own, n));
-        let others = others.filter(|n| n.distance <= distance_max);
-        let candidate = |n: NearFingerprint| Candidate {
-            record: n.record,
-            found_by: FoundBy::Fingerprint { distance: n.distance, orientation: n.query as u8 },
-        };
-        let suspects = suspects::of_either_side(own.order(), others, |n| n.record.order(), most);
-        Ok(suspects.into_iter().map(candidate).collect())
+    /// Both break a rule: a repeat all the same. Whoever yielded to it meanwhile is decided again.
+    async fn answer_refused(&self, mut image: Image, repeat: Repeat) -> Result<Outcome, StageError> {
+        let broken = self.foresight.breach(&image).unwrap_or("refused");
+        image.lineage.push(Decision::new(StageName::Dedupe, broken));
+        image.lineage.push(self.found(&repeat));
+        let released = succession::release(&*self.index, image.id).await?;
+        let answer = Answer::repeats(&image, StageName::Dedupe, repeat);
+        Ok(Outcome::answer(answer.because(format!("both are refused, this one as {broken}"))).and_all(released))
     }
 
     fn found(&self, repeat: &Repeat) -> Decision {
@@ -186,20 +217,6 @@ impl Stage for Dedupe {
 
     async fn fallen(&self, delivery: Delivery<ImageStored>) -> Result<Outcome, StageError> {
         succession::fall(&*self.index, &delivery.input.image).await
-    }
-}
-
-/// The later of two is turned onto the earlier, whichever is under decision: so both find each other, or neither does.
-fn as_the_later_sees_it(own: &Record, near: NearFingerprint) -> NearFingerprint {
-    if near.record.order() < own.order() {
-        return near;
-    }
-    let onto = own.image.fingerprints.upright();
-    let turned = near.record.image.fingerprints.orientations.iter().enumerate();
-    let nearest = turned.map(|(query, fingerprint)| (fingerprint.distance(onto), query)).min();
-    match nearest {
-        Some((distance, query)) => NearFingerprint { distance, query, ..near },
-        None => near,
     }
 }
 

@@ -12,9 +12,10 @@ use dih_core::{
     record::{Change, State},
     sample,
 };
+use dih_imaging::{Preview, sample::photo};
 use dih_repeats::succession;
 use dih_stores::blob::ObjectBlobs;
-use stream::{Stream, photos};
+use stream::{Stream, photos, stored};
 
 const SCENES: usize = 3;
 const COPIES: [u8; 3] = [92, 60, 35];
@@ -100,20 +101,49 @@ async fn of_equal_bytes_the_first_upload_gives_the_order_whichever_is_processed_
 }
 
 #[tokio::test]
-async fn two_whose_distance_depends_on_which_is_turned_find_each_other_from_either_side() {
+async fn a_pair_of_which_only_one_would_find_the_other_is_none_from_either_side() {
     let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
     let mut images = photos(&*blobs, 1, &[92, 60]).await;
-    // The later one, turned, is 10 bits from the earlier; the earlier one, turned, is 12 bits from the later.
     let (earlier, later) = (0x0f0f_0f0f_0f0f_0f0f_u64, 0xffff_ffff_0000_0000_u64);
     let far = 0x5555_5555_5555_5555;
-    for (image, upright, turned) in [(0, earlier, later ^ 0xfff), (1, later, earlier ^ 0x3ff)] {
-        let mut orientations = [Fingerprint(far); 8];
-        (orientations[0], orientations[2]) = (Fingerprint(upright), Fingerprint(turned));
-        images[image].fingerprints = Fingerprints { orientations };
+    // The later one, turned, is 8 bits from the earlier; the earlier one, turned, is so many from the later.
+    for (bits, scenes) in [(0xff_u64, 1), (0x3ff, 2)] {
+        for (image, upright, turned) in [(0, earlier, later ^ bits), (1, later, earlier ^ 0xff)] {
+            let mut orientations = [Fingerprint(far); 8];
+            (orientations[0], orientations[2]) = (Fingerprint(upright), Fingerprint(turned));
+            images[image].fingerprints = Fingerprints { orientations, parts: None };
+        }
+        for order in orders(&images) {
+            let mut stream = Stream::new(blobs.clone());
+            stream.settle(order).await;
+            stream.check(&images, scenes, &[]).await;
+        }
+    }
+}
+
+/// The middle of a synthetic photo, 90 or 80 % of each side, as JPEG.
+fn cropped(seed: u64, percent: u32) -> Vec<u8> {
+    let whole = photo(seed, 320, 240);
+    let (width, height) = (320 * percent / 100, 240 * percent / 100);
+    let (left, top) = ((320 - width) / 2, (240 - height) / 2);
+    let row = |y: u32| ((top + y) * 320 + left) as usize * 3..((top + y) * 320 + left + width) as usize * 3;
+    let rgb = (0..height).flat_map(|y| whole.rgb[row(y)].to_vec()).collect();
+    Preview { width, height, rgb }.to_jpeg()
+}
+
+#[tokio::test]
+async fn what_is_cropped_by_up_to_a_tenth_of_each_side_is_found_by_fingerprint_in_any_order() {
+    let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
+    let mut images = photos(&*blobs, SCENES as u64, &[92]).await;
+    for percent in [90, 80] {
+        for scene in 1..=SCENES as u64 {
+            let (upload, source) = (1 + images.len() as u64, format!("scene {scene}, {percent} %"));
+            images.push(stored(&*blobs, &cropped(scene, percent), upload, source).await);
+        }
     }
     for order in orders(&images) {
         let mut stream = Stream::new(blobs.clone());
         stream.settle(order).await;
-        stream.check(&images, 1, &[]).await;
+        stream.check(&images, SCENES, &[]).await;
     }
 }

@@ -1,14 +1,16 @@
 //! Scores `confirm` on photos: edited copies of each against their original (recall), and copies and originals against
 //! the most similar other originals (false confirmations). Then says what a comparison costs.
 //!
-//! Usage: `confirm_eval DIR... [--photos N] [--half even|odd] [--loose] [--dump FILE.csv] [--pictures DIR]`
+//! Usage: `confirm_eval DIR... [--photos N] [--half even|odd] [--loose] [--dump FILE.csv] [--pictures DIR] [--plot FILE.svg]`
 //!
 //! Every photo below the folders is an original; N of each folder, spread evenly, are copied. `--half` copies only every
 //! second photo: thresholds are chosen on `even` and reported on `odd`. `--loose` judges with an all-accepting policy, to
-//! see the figures that thresholds are set on. `--pictures` saves each wrong answer side by side.
+//! see the figures that thresholds are set on. `--pictures` saves each wrong answer side by side, `--plot` draws precision
+//! against recall over the share of blocks that must agree.
 //! All pictures go the way of an upload: JPEG bytes, `read`, preview. Times are of the CPU, fastest of three.
 
 mod copies;
+mod curve;
 mod report;
 
 use std::path::{Path, PathBuf};
@@ -61,7 +63,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             report.pair("original", Truth::Different, original, &originals[other]);
         }
     }
-    report.print();
+    report.print()?;
     Ok(())
 }
 
@@ -72,12 +74,14 @@ struct Args {
     loose: bool,
     dump: Option<PathBuf>,
     pictures: Option<PathBuf>,
+    plot: Option<PathBuf>,
 }
 
 impl Args {
     fn read() -> Result<Self, String> {
         let mut args = std::env::args().skip(1);
-        let mut read = Self { dirs: Vec::new(), photos: 300, odd: None, loose: false, dump: None, pictures: None };
+        let mut read =
+            Self { dirs: Vec::new(), photos: 300, odd: None, loose: false, dump: None, pictures: None, plot: None };
         while let Some(flag) = args.next() {
             let mut value = || args.next().ok_or(format!("{flag} needs a value"));
             match flag.as_str() {
@@ -86,6 +90,7 @@ impl Args {
                 "--loose" => read.loose = true,
                 "--dump" => read.dump = Some(value()?.into()),
                 "--pictures" => read.pictures = Some(value()?.into()),
+                "--plot" => read.plot = Some(value()?.into()),
                 _ if flag.starts_with('-') => return Err(format!("unknown flag {flag}")),
                 _ => read.dirs.push(flag.into()),
             }

@@ -7,7 +7,7 @@ use dih_imaging::confirm::{Policy, Refusal, compare};
 use image::{RgbImage, imageops};
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::{Args, Seen, copies::Truth};
+use crate::{Args, Seen, copies::Truth, curve::Curve};
 
 /// How often each is run; the fastest counts.
 const RUNS: u32 = 3;
@@ -26,6 +26,8 @@ pub(crate) struct Report {
     dump: Option<std::fs::File>,
     pictures: Option<PathBuf>,
     saved: u32,
+    curve: Curve,
+    plot: Option<PathBuf>,
 }
 
 impl Report {
@@ -42,6 +44,8 @@ impl Report {
             dump,
             pictures: args.pictures.clone(),
             saved: 0,
+            curve: Curve::default(),
+            plot: args.plot.clone(),
         })
     }
 
@@ -56,6 +60,9 @@ impl Report {
         let took = micros(|| _ = compare(&copy.features, &original.features, &self.policy));
         let same = truth != Truth::Different;
         self.exits.entry((same, exit(&answer))).or_default().push(took);
+        if truth != Truth::Border {
+            self.curve.pair(same, &copy.features, &original.features, &self.policy);
+        }
         let row = if truth == Truth::Border { Truth::Border } else { Truth::Same };
         let score = self.scores.entry((row, name)).or_default();
         let counts = if same { &mut score.same } else { &mut score.different };
@@ -78,7 +85,7 @@ impl Report {
         }
     }
 
-    pub(crate) fn print(&self) {
+    pub(crate) fn print(&self) -> std::io::Result<()> {
         println!("{:<18}{:>7}{:>7}{:>9}{:>8}{:>7}", "copy", "found", "of", "recall", "others", "false");
         for ((_, name), Score { same: [missed, found], different: [refused, wrong] }) in &self.scores {
             let of = missed + found;
@@ -95,6 +102,8 @@ impl Report {
             line(&format!("{} in all", names[usize::from(same)]), &all);
         }
         line("preparation", &self.preparation);
+        self.curve.print();
+        self.plot.as_ref().map_or(Ok(()), |path| self.curve.plot(path, self.policy.agreement_min))
     }
 }
 

@@ -213,7 +213,7 @@ pub fn image(upload: UploadSeq, name: &str) -> Image {
         size: Size { width: 4, height: 3 },
         bytes: 5,
         measures: Measures { aspect: 4.0 / 3.0, ..Measures::default() },
-        fingerprints: Fingerprints { orientations: [Fingerprint(7); 8] },
+        fingerprints: Fingerprints { orientations: [Fingerprint(7); 8], parts: None },
         lineage: Vec::new(),
     }
 }

@@ -17,7 +17,7 @@ use dih_core::{
     verdict::{Answer, Status},
     work::Bench,
 };
-use dih_dedupe::{Config, Dedupe};
+use dih_dedupe::{Config, Dedupe, Foresight};
 use dih_imaging::{Limits, confirm::Policy, read, sample::jpeg};
 use dih_previews::Previews;
 use dih_repeats::Prover;
@@ -39,16 +39,19 @@ pub async fn photos(blobs: &dyn Blobs, scenes: u64, qualities: &[u8]) -> Vec<Ima
     for (copy, quality) in qualities.iter().enumerate() {
         for scene in 0..scenes {
             let bytes = jpeg(scene + 1, 320, 240, *quality);
-            let decoded = read(&bytes, &Limits::default()).expect("a synthetic photo decodes");
-            let mut image = sample::image(0, 1 + images.len() as u64);
-            image.id = ImageId::of_bytes(&bytes);
-            image.source = Some(format!("scene {scene} copy {copy}"));
-            image.fingerprints = decoded.fingerprints;
-            blobs.put(&BlobKey::preview(image.id), decoded.preview.to_jpeg().into()).await.expect("memory");
-            images.push(image);
+            let source = format!("scene {scene} copy {copy}");
+            images.push(stored(blobs, &bytes, 1 + images.len() as u64, source).await);
         }
     }
     images
+}
+
+/// A photo that ingest has let through.
+pub async fn stored(blobs: &dyn Blobs, bytes: &[u8], upload: u64, source: String) -> Image {
+    let decoded = read(bytes, &Limits::default()).expect("a synthetic photo decodes");
+    let id = ImageId::of_bytes(bytes);
+    blobs.put(&BlobKey::preview(id), decoded.preview.to_jpeg().into()).await.expect("memory");
+    Image { id, source: Some(source), fingerprints: decoded.fingerprints, ..sample::image(0, upload) }
 }
 
 impl Stream {
@@ -60,6 +63,12 @@ impl Stream {
         let prover = Arc::new(Prover::new(previews, bench, Policy::default(), cached));
         let stage = Dedupe::new(Config::default(), index.clone(), prover.clone());
         Self { stage, index, waiting: VecDeque::new(), answers: BTreeMap::new(), prover }
+    }
+
+    /// Where these pictures break a rule.
+    pub fn refusing(self, ids: Vec<ImageId>) -> Self {
+        let broken = Foresight::new(move |image| ids.contains(&image.id).then_some("blurred"));
+        Self { stage: self.stage.foreseeing(broken), ..self }
     }
 
     /// The same stage in another process, which sees the index through `index`.
