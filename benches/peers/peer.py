@@ -1,84 +1,214 @@
-"""One peer, in a process of its own: `peer.py TOOL INPUT OUTPUT`. Run by run.py, in its virtual environment."""
+"""One peer, in a process and an environment of its own: `peer.py TOOL FILES OUT [MODEL]`. Run by run.py.
+
+Takes a folder of files. Writes what the tool says as JSON: `pairs` of files with a distance, or `flagged` files with a
+score, or what `labels` are doubted. Nothing is scored here; each tool is called as its documentation says.
+"""
 
 import csv
+import importlib.abc
+import importlib.machinery
 import json
+import os
 import pathlib
 import sys
 import tempfile
 import types
 
 
+def floor(files, out):
+    """No tool: the least that quality rules can cost. Grey decode of at least 256 pixels, and four measures of it."""
+    import cv2
+    import numpy
+    import simplejpeg
+
+    cv2.setNumThreads(1)
+    measured = 0
+    for path in photos(files):
+        grey = simplejpeg.decode_jpeg(path.read_bytes(), "GRAY", fastdct=True, min_width=256, min_height=256)[:, :, 0]
+        share = numpy.bincount(grey.ravel(), minlength=256) / grey.size
+        blur = cv2.Laplacian(grey, cv2.CV_32F).var()
+        percentiles = numpy.searchsorted(numpy.cumsum(share), [0.01, 0.05, 0.95, 0.99])
+        some = share[share > 0]
+        entropy = -(some * numpy.log2(some)).sum()
+        measured += bool(numpy.isfinite(blur) and numpy.isfinite(entropy) and len(percentiles) == 4)
+    write(out, {"measured": measured})
+
+
 def imagededup(files, out):
-    """Pairs of files whose pHash differs by at most 10 bits."""
-    for name in ["torch", "torch.utils", "torch.utils.data", "torchvision", "torchvision.transforms"]:
-        sys.modules[name] = Anything(name)  # only its CNN uses them
+    """Pairs by pHash, up to 16 bits; one process, as the default is one a core. Documented: at most 10 bits."""
+    without_torch()
     from imagededup.methods import PHash
 
     hasher = PHash()
     hashes = hasher.encode_images(image_dir=files, num_enc_workers=0)
-    found = hasher.find_duplicates(encoding_map=hashes, max_distance_threshold=10, scores=True, num_dist_workers=0)
-    write(out, [[a, b, distance] for a, others in found.items() for b, distance in others])
+    found = hasher.find_duplicates(encoding_map=hashes, max_distance_threshold=16, scores=True, num_dist_workers=0)
+    write(out, {"pairs": [[a, b, int(bits)] for a, others in found.items() for b, bits in others]})
 
 
-class Anything(types.ModuleType):
-    """A module that has whatever is asked of it."""
+def data_juicer(files, out):
+    """Files whose pHash is the same: the operator `image_deduplicator` at its defaults, which keeps the first of them."""
+    without_torch()
+    os.environ["DATA_JUICER_CACHE_HOME"] = os.environ["HF_HOME"] = tempfile.mkdtemp()
+    from data_juicer.core.data import NestedDataset
+    from data_juicer.ops.deduplicator.image_deduplicator import ImageDeduplicator
 
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {})
+    operator = ImageDeduplicator(method="phash")
+    samples = NestedDataset.from_list([{"images": [str(path)]} for path in photos(files)])
+    hashed = samples.map(operator.compute_hash, num_proc=1)
+    kept, _ = operator.process(hashed)
+    groups = {}
+    for images, key in zip(hashed["images"], hashed["imagehash"]):
+        groups.setdefault(key, []).append(pathlib.Path(images[0]).name)
+    assert len(kept) == len(groups), "one of each hash is kept"
+    write(out, {"pairs": all_pairs(groups.values())})
 
 
 def fastdup(files, out):
-    """Pairs of files whose vectors have a cosine of at least .93."""
+    """Pairs by the cosine of its own vectors, each with its nearest two: the defaults, but one thread."""
+    fastdup_pairs(files, out)
+
+
+def fastdup_five(files, out):
+    """The same with the nearest five."""
+    fastdup_pairs(files, out, nearest_neighbors_k=5)
+
+
+def fastdup_pairs(files, out, **options):
     import fastdup
 
     with tempfile.TemporaryDirectory() as work:
-        run = fastdup.create(work_dir=work, input_dir=files)
-        run.run(ccthreshold=0.93, threshold=0.93, num_threads=1, overwrite=True, print_summary=False)
-        pairs = run.similarity()
-    name = lambda path: pathlib.Path(path).name
-    write(out, [[name(r.filename_from), name(r.filename_to), 1 - float(r.distance)] for r in pairs.itertuples()])
+        run = fastdup.create(work_dir=work, input_dir=str(files))
+        run.run(threshold=0.85, num_threads=1, overwrite=True, print_summary=False, **options)
+        found = run.similarity()
+    rows = found[["filename_from", "filename_to", "distance"]].itertuples(index=False)
+    write(out, {"pairs": [[pathlib.Path(a).name, pathlib.Path(b).name, 1 - float(cosine)] for a, b, cosine in rows]})
 
 
 def cleanvision(files, out):
-    """Files that are called blurry, dark or too light."""
+    """All its checks at their defaults."""
+    cleanvision_of(files, out, None)
+
+
+def cleanvision_rules(files, out):
+    """Its checks for blurred, dark and light photos and such without information only."""
+    cleanvision_of(files, out, {"blurry": {}, "dark": {}, "light": {}, "low_information": {}})
+
+
+def cleanvision_of(files, out, checks):
     from cleanvision import Imagelab
 
-    lab = Imagelab(data_path=files)
-    lab.find_issues({"blurry": {}, "dark": {}, "light": {}}, n_jobs=1, verbose=False)
-    kinds = {"blur": "is_blurry_issue", "dark": "is_dark_issue", "bright": "is_light_issue"}
-    said = {kind: [pathlib.Path(i).name for i in lab.issues.index[lab.issues[column]]] for kind, column in kinds.items()}
-    write(out, said)
+    lab = Imagelab(data_path=str(files))
+    lab.find_issues(checks, n_jobs=1, verbose=False)
+    name = lambda path: pathlib.Path(path).name
+    said = {}
+    for kind, issue in {"blur": "blurry", "dark": "dark", "bright": "light", "empty": "low_information"}.items():
+        flags, scores = lab.issues[f"is_{issue}_issue"], lab.issues[f"{issue}_score"]
+        said[kind] = {name(path): [bool(flags[path]), float(scores[path])] for path in lab.issues.index}
+    pairs = []
+    for kind in ["exact_duplicates", "near_duplicates"]:
+        if kind in lab.info:
+            pairs += all_pairs([name(path) for path in group] for group in lab.info[kind]["sets"])
+    write(out, {"flagged": said, "pairs": pairs})
 
 
-def cleanlab(export, out):
-    """Files whose label is called wrong, by self-confidence of a cross-validated probe on the vectors."""
+def fiftyone(files, out, model):
+    """Pairs by the cosine of vectors of EfficientNet-Lite0 (fp32), which it is given: its model zoo needs torch."""
+    os.environ["HOME"] = home = tempfile.mkdtemp()
+    os.environ |= {"FIFTYONE_DATABASE_DIR": f"{home}/db", "FIFTYONE_DO_NOT_TRACK": "1", "FIFTYONE_DATABASE_VALIDATION": "0"}
+    import fiftyone
+    import fiftyone.brain
+
+    paths = photos(files)
+    dataset = fiftyone.Dataset("peers")
+    dataset.add_samples([fiftyone.Sample(filepath=str(path)) for path in paths])
+    name = dict(zip(dataset.values("id"), [path.name for path in paths]))
+    index = fiftyone.brain.compute_near_duplicates(dataset, threshold=0.25, embeddings=vectors(paths, model))
+    found = index.neighbors_map
+    write(out, {"pairs": [[name[a], name[b], float(far)] for a, others in found.items() for b, far in others]})
+
+
+def vectors(paths, model):
+    """As the model was trained: the middle square of 224/256, bicubic, (byte - 127) / 128. One after the other."""
     import numpy
-    import pyarrow.parquet
+    import onnxruntime
+    from PIL import Image
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    made = []
+    for path in paths:
+        picture = Image.open(path).convert("RGB")
+        side = int(min(picture.size) * 224 / 256)
+        left, top = ((length - side) // 2 for length in picture.size)
+        square = picture.resize((224, 224), Image.BICUBIC, box=(left, top, left + side, top + side))
+        pixels = (numpy.asarray(square, dtype=numpy.float32) - 127) / 128
+        made.append(session.run(["embedding"], {session.get_inputs()[0].name: pixels.transpose(2, 0, 1)[None]})[0][0])
+    return numpy.stack(made)
+
+
+def flips(files, out, model):
+    """No tool: a tenth of the labels made wrong, uniformly and as a model confuses them. `files` has one folder a label."""
+    import numpy
+
+    paths = photos(files)
+    names, true = numpy.unique([path.parent.name for path in paths], return_inverse=True)
+    chances = probe(vectors(paths, model), true)
+    confused = numpy.stack([chances[true == label].mean(axis=0) for label in range(len(names))])
+    for kind, weights in {"uniform": numpy.ones_like(confused), "confusable": confused}.items():
+        weights = weights * (1 - numpy.eye(len(names)))
+        draw = numpy.random.default_rng(1)
+        given = true.copy()
+        for n in draw.choice(len(paths), len(paths) // 10, replace=False):
+            given[n] = draw.choice(len(names), p=weights[true[n]] / weights[true[n]].sum())
+        folder = pathlib.Path(out) / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "labels.csv", "w") as labels, open(folder / "truth.csv", "w") as truth:
+            labels, truth = csv.writer(labels), csv.writer(truth)
+            labels.writerow(["file", "label"])
+            truth.writerow(["source", "label", "true_label"])
+            for path, wrong, right in zip(paths, given, true):
+                source = str(path.relative_to(files))
+                labels.writerow([source, names[wrong]])
+                truth.writerow([source, names[wrong], names[right]])
+
+
+def cleanlab(files, out, model):
+    """Labels that are called wrong, from a cross-validated probe on the same vectors, by each of its filters; and ranked."""
+    import numpy
     from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    with open(pathlib.Path(files) / "labels.csv") as rows:
+        rows = list(csv.DictReader(rows))
+    paths = [pathlib.Path(files) / "photos" / row["file"] for row in rows]
+    given = numpy.unique([row["label"] for row in rows], return_inverse=True)[1]
+    chances = probe(vectors(paths, model), given)
+    sources = [row["file"] for row in rows]
+    filters = ["prune_by_noise_rate", "prune_by_class", "both", "confident_learning", "predicted_neq_given"]
+    filters += ["low_normalized_margin", "low_self_confidence"]
+    held = {}
+    for by in filters:
+        wrong = find_label_issues(given, chances, filter_by=by, n_jobs=1)
+        held[by] = [source for source, is_wrong in zip(sources, wrong) if is_wrong]
+    scores = get_label_quality_scores(given, chances, method="self_confidence")
+    write(out, {"held": held, "quality": dict(zip(sources, map(float, scores)))})
+
+
+def probe(rows, labels):
+    """Chances of each label by a linear probe, from the four fifths that a row is not in."""
     from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import cross_val_predict
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
 
-    rows = []
-    for path in sorted(pathlib.Path(export).rglob("*.parquet")):
-        if path.name in ("manifest.parquet", "held.parquet"):
-            rows += pyarrow.parquet.read_table(path).to_pylist()
-    vectors = numpy.array([row["vector"] for row in rows], dtype=numpy.float32)
-    names, given = numpy.unique([label_of(row) for row in rows], return_inverse=True)
-    chances = cross_val_predict(LogisticRegression(max_iter=400), vectors, given, cv=5, method="predict_proba", n_jobs=1)
-    issues = find_label_issues(given, chances, n_jobs=1)
-    sources = [row["source"] for row in rows]
-    write(out, {"judged": sources, "held": [s for s, wrong in zip(sources, issues) if wrong]})
+    folds = StratifiedKFold(5, shuffle=True, random_state=1)
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=0.01))
+    return cross_val_predict(classifier, rows, labels, cv=folds, method="predict_proba")
 
 
-def label_of(row):
-    label = row.get("labels", row.get("label"))
-    return label[0] if isinstance(label, list) else label
-
-
-def degrade(plain, out, originals):
-    """Writes the originals, a quarter of them each blurred, darkened, brightened and as they are, and the truth."""
+def degrade(plain, out, sources):
+    """No tool: the photos, a quarter each blurred, darkened, brightened and as they are, and the truth."""
     from PIL import Image, ImageFilter
 
     change = {
@@ -92,7 +222,7 @@ def degrade(plain, out, originals):
         labels, truth = csv.writer(labels), csv.writer(truth)
         labels.writerow(["file", "label"])
         truth.writerow(["source", "edit"])
-        for n, source in enumerate(originals.split(",")):
+        for n, source in enumerate(json.loads(pathlib.Path(sources).read_text())):
             kind = ["", *change][n % 4]
             picture = Image.open(pathlib.Path(plain) / source).convert("RGB")
             name = f"crowd/{n:06}.jpg"
@@ -101,11 +231,74 @@ def degrade(plain, out, originals):
             truth.writerow([name, kind])
 
 
+def large(plain, out, sources):
+    """No tool: 60 pictures of 4000 x 3000 pixels, each of 12 photos side by side, with the grain of a phone: 3 to 5 MB."""
+    import cv2
+    import numpy
+
+    draw = numpy.random.default_rng(1)
+    files = json.loads(pathlib.Path(sources).read_text())
+    out = pathlib.Path(out)
+    (out / "crowd").mkdir(parents=True, exist_ok=True)
+    with open(out / "labels.csv", "w") as labels:
+        labels = csv.writer(labels)
+        labels.writerow(["file", "label"])
+        for n in range(60):
+            tiles = [cv2.imread(str(pathlib.Path(plain) / files[i])) for i in draw.choice(len(files), 12, replace=False)]
+            tiles = [cv2.resize(tile, (1000, 1000), interpolation=cv2.INTER_CUBIC) for tile in tiles]
+            picture = numpy.vstack([numpy.hstack(tiles[row * 4 : row * 4 + 4]) for row in range(3)]).astype(numpy.float32)
+            grain = draw.standard_normal((3000, 4000, 1), dtype=numpy.float32)
+            for strength in numpy.arange(0.5, 12, 0.5):
+                bytes_ = cv2.imencode(".jpg", (picture + strength * grain).clip(0, 255), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+                if len(bytes_) >= 3_500_000:
+                    break
+            name = f"crowd/{n:06}.jpg"
+            (out / name).write_bytes(bytes_)
+            labels.writerow([name, "photo"])
+
+
+def photos(folder):
+    endings = {".jpg", ".jpeg", ".png", ".webp"}
+    return sorted(path for path in pathlib.Path(folder).rglob("*") if path.suffix.lower() in endings)
+
+
+def all_pairs(groups):
+    return [[a, b, 0] for group in map(list, groups) for a in group for b in group if a != b]
+
+
+def without_torch():
+    """imagededup imports torch for its CNN even where only its hashes are used: here it finds empty modules."""
+    sys.meta_path.insert(0, Hollow())
+
+
+class Hollow(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds every module of torch, and whatever is asked of it."""
+
+    def find_spec(self, name, path=None, target=None):
+        own = name.split(".")[0] in ("torch", "torchvision")
+        return importlib.machinery.ModuleSpec(name, self, is_package=True) if own else None
+
+    def create_module(self, spec):
+        module = types.ModuleType(spec.name)
+        module.__getattr__ = lambda name: Nothing.__getattr__(Nothing, name)
+        return module
+
+    def exec_module(self, module):
+        pass
+
+
+class Nothing(type):
+    """A class without content that has any attribute, each a class like itself, and takes any arguments."""
+
+    def __getattr__(cls, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Nothing(name, (), {"__init__": lambda self, *args, **options: None})
+
+
 def write(out, value):
     pathlib.Path(out).write_text(json.dumps(value))
 
 
 if __name__ == "__main__":
-    {"imagededup": imagededup, "fastdup": fastdup, "cleanvision": cleanvision, "cleanlab": cleanlab, "degrade": degrade}[
-        sys.argv[1]
-    ](*sys.argv[2:])
+    globals()[sys.argv[1]](*sys.argv[2:])
