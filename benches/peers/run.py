@@ -19,8 +19,8 @@ NOT_RUN = {
     "imagededup CNN": CUDA + "its weights are fetched from a hub",
     "FiftyOne's own model": CUDA + "its model zoo is fetched from a hub; the vectors are computed by ONNX Runtime instead",
     "NeMo Curator 1.4.0": CUDA + "its removal of repeated images runs on a GPU (extra `image-cuda12`: DALI, cuML)",
-    "LightlyStudio 1.2.0": CUDA + "its model (MobileCLIP) is fetched when it first runs; from a script it gives each photo's "
-                           "distance to a chosen set, no pairs of repeats",
+    "LightlyStudio 1.2.0": CUDA + "its model (MobileCLIP) is fetched when it first runs; from a script it gives each "
+                           "photo's distance to a chosen set, no pairs of repeats",
     "dih verify without a model": "the rules cannot be run apart from the label's classifier, so `ingest + dedupe` stands "
                                   "for it: what the rules look at is measured there, comparing it costs next to nothing",
 }
