@@ -114,7 +114,7 @@ SETTINGS = {
 
 def uploads(bench):
     """Originals and edited copies, made once; the truth about them in the order of arrival."""
-    files = bench.out / "repeats"
+    files = bench.out / f"repeats-{bench.uploads}-{bench.seed}"
     if not (files / "truth.csv").exists():
         shutil.rmtree(files, ignore_errors=True)
         bench.call("bench", "repeats", *bench.photos, "--uploads", bench.uploads, "--copies", 2, "--seed", bench.seed,
@@ -162,7 +162,7 @@ KINDS = ["blur", "dark", "bright"]
 
 def quality(bench):
     plain, truth = uploads(bench)
-    files = bench.out / "quality"
+    files = bench.out / f"quality-{bench.uploads}-{bench.seed}"
     if not (files / "truth.csv").exists():
         bench.make("degrade", "floor", plain, files, listed(bench, [r["source"] for r in truth if not r["edit"]]))
     truth = read(files / "truth.csv")

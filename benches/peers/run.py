@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import platform
+import subprocess
 import time
 
 import environments
@@ -41,15 +42,28 @@ def main():
     begun = time.strftime("%Y-%m-%d %H:%M")
     rows = []
     for name in args.parts.split(","):
-        for row in PARTS[name](bench):
-            rows.append({**row, "run": begun})
-            print(f"{name}: {row['tool']}, {row['setting']} {row['what']}", flush=True)
+        try:
+            for row in PARTS[name](bench):
+                rows.append({**row, "run": begun})
+                print(f"{name}: {row['tool']}, {row['setting']} {row['what']}", flush=True)
+        except (subprocess.CalledProcessError, environments.Missing) as error:
+            bench.notes[f"part {name}"] = f"{error}: {parts.last_line(bench.log)}"
+        # After each part, for the whole may take an hour.
+        table = report.write(args.out, merged(kept["rows"], rows), notes(kept, bench), bench.curves, header(args, begun))
+    print(table)
+
+
+def merged(kept, rows):
+    """The rows of this run, and those of tools that it left out, in the order of the table."""
     ran = {(row["part"], row["tool"]) for row in rows}
-    rows = [row for row in kept["rows"] if (row["part"], row["tool"]) not in ran] + rows
     order = ["dih", "dih ingest + dedupe", *parts.PEERS]
-    rows.sort(key=lambda row: (row["part"], row["what"] if row["part"] == "labels" else "", order.index(row["tool"])))
-    notes = {**NOT_RUN, **{tool: why for tool, why in kept["not run"].items() if tool not in tools}, **bench.notes}
-    print(report.write(args.out, rows, notes, bench.curves, header(args, begun)))
+    place = lambda row: (row["part"], row["what"] if row["part"] == "labels" else "", order.index(row["tool"]))
+    return sorted([row for row in kept if (row["part"], row["tool"]) not in ran] + rows, key=place)
+
+
+def notes(kept, bench):
+    before = {tool: why for tool, why in kept["not run"].items() if tool in parts.PEERS and tool not in bench.tools}
+    return {**NOT_RUN, **before, **bench.notes}
 
 
 def arguments():
