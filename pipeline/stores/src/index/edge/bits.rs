@@ -2,19 +2,27 @@
 //! Multi-Index Hashing*, CVPR 2012).
 //!
 //! Takes    fingerprints, one after the other. Gives those within a radius of any of some queries; exact.
-//! How      a fingerprint is cut into three pieces. Two that differ by at most `r` bits differ by at most `r / 3` bits in
-//!          one piece at least, so only those are compared that share a piece up to so many bits.
-//! Memory   28 to 40 bytes a fingerprint.
-//! Weak at  a radius of 12 and more, where all are compared: a piece would have to be tried with 4 flipped bits.
+//! How      a fingerprint is cut into pieces, and pieces have allowances of flipped bits. Of two that differ by at most `r`
+//!          bits, one piece at least keeps its allowance if these, and one for each piece, add up to `r + 1`. So only those
+//!          are compared that share a piece within its allowance: 17,000 of a million random ones at a radius of 12.
+//! Memory   60 to 110 bytes a fingerprint.
+//! Weak at  a radius above 16 or so, where as many would be tried as there are: then all are compared.
 
-/// Bits of the three pieces, from the lowest on.
-const PIECES: [u32; 3] = [21, 21, 22];
+use std::hint::black_box;
+
+/// Bits of the pieces, from the lowest on: more and shorter pieces need fewer tries, of which each finds more.
+const PIECES: [&[u32]; 2] = [&[13, 13, 13, 13, 12], &[16; 4]];
+/// Fingerprints from which on the pieces are the longer ones.
+const LONGER_FROM: usize = 1 << 19;
+/// Fingerprints below which all are compared.
+const FEW: usize = 1 << 11;
 /// Most flipped bits with which a piece is tried.
-const FLIPS_MAX: u32 = 3;
-/// Ends a chain.
-const NONE: u32 = u32::MAX;
-/// A step from one fingerprint to the next of its chain takes as long as so many comparisons in a row.
-const STEP_COST: usize = 5;
+const FLIPS_MAX: usize = 3;
+/// A try takes as long as so many comparisons.
+const TRY_COST: usize = 30;
+
+/// Buckets that are fetched together.
+const TOUCHED: usize = 16;
 
 /// A fingerprint within the radius: its place, its distance to the nearest query, and which that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,27 +32,30 @@ pub(super) struct Hit {
     pub(super) query: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Bits {
     fingerprints: Vec<u64>,
-    chains: [Chains; 3],
-    /// Patterns of flipped bits of each piece, those with the fewest first.
-    flips: [Vec<u32>; 3],
+    /// None while there are few.
+    pieces: Vec<Piece>,
 }
 
-/// All places by the value of one piece.
-#[derive(Debug, Default)]
-struct Chains {
-    /// First place by the hash of the value; as many as a power of two.
-    heads: Vec<u32>,
-    /// The next place of the same hash.
-    next: Vec<u32>,
+/// All fingerprints by the value of one piece.
+#[derive(Debug)]
+struct Piece {
+    shift: u32,
+    bits: u32,
+    /// By value.
+    buckets: Vec<Bucket>,
+    /// Patterns of flipped bits, those with the fewest first, and how many of them flip at most 0, 1, … bits.
+    flips: Vec<u32>,
+    counts: [usize; FLIPS_MAX + 1],
 }
 
-impl Default for Bits {
-    fn default() -> Self {
-        Self { fingerprints: Vec::new(), chains: Default::default(), flips: PIECES.map(flips) }
-    }
+/// Fingerprints, and their places beside them: a comparison in a row is worth ten that jump.
+#[derive(Clone, Debug, Default)]
+struct Bucket {
+    fingerprints: Vec<u64>,
+    places: Vec<u32>,
 }
 
 impl Bits {
@@ -53,41 +64,49 @@ impl Bits {
     }
 
     pub(super) fn push(&mut self, fingerprint: u64) {
+        let place = self.fingerprints.len();
         self.fingerprints.push(fingerprint);
-        for (piece, chains) in self.chains.iter_mut().enumerate() {
-            if self.fingerprints.len() > chains.heads.len() {
-                let buckets = (2 * chains.heads.len()).max(1 << 10);
-                *chains = Chains { heads: vec![NONE; buckets], next: Vec::with_capacity(buckets) };
-                self.fingerprints.iter().for_each(|known| chains.push(value(*known, piece)));
-            } else {
-                chains.push(value(fingerprint, piece));
+        match place + 1 {
+            FEW => self.cut(PIECES[0]),
+            LONGER_FROM => self.cut(PIECES[1]),
+            _ => self.pieces.iter_mut().for_each(|piece| piece.push(place as u32, fingerprint)),
+        }
+    }
+
+    /// Cuts all fingerprints into such pieces.
+    fn cut(&mut self, bits: &[u32]) {
+        let shifts = bits.iter().scan(0, |sum, bits| Some(std::mem::replace(sum, *sum + bits)));
+        self.pieces = shifts.zip(bits).map(|(shift, bits)| Piece::new(shift, *bits)).collect();
+        for piece in &mut self.pieces {
+            for (place, fingerprint) in self.fingerprints.iter().enumerate() {
+                piece.push(place as u32, *fingerprint);
             }
         }
     }
 
     /// All within `radius` bits of any query, each once, by place.
     pub(super) fn near(&self, queries: &[u64], radius: u32) -> Vec<Hit> {
-        let flips = radius / PIECES.len() as u32;
-        let tried: Vec<&[u32]> = self.flips.iter().zip(PIECES).map(|(all, bits)| &all[..count(bits, flips)]).collect();
-        let steps: usize = tried.iter().map(|flips| flips.len()).sum();
-        if flips > FLIPS_MAX || self.fingerprints.len() < STEP_COST * steps {
-            return self.compare_all(queries, radius);
-        }
+        let Some(tried) = self.tried(radius) else { return self.compare_all(queries, radius) };
         let mut hits = Vec::new();
         for (query, wanted) in queries.iter().enumerate() {
-            for (piece, flips) in tried.iter().enumerate() {
-                let value = value(*wanted, piece);
-                for place in flips.iter().flat_map(|flip| self.chains[piece].of(value ^ flip)) {
-                    let distance = (self.fingerprints[place as usize] ^ wanted).count_ones();
-                    if distance <= radius {
-                        hits.push(Hit { place, distance, query });
-                    }
-                }
+            for (piece, flips) in &tried {
+                piece.near(*wanted, flips, radius, |place, distance| hits.push(Hit { place, distance, query }));
             }
         }
         hits.sort_unstable();
         hits.dedup_by_key(|hit| hit.place);
         hits
+    }
+
+    /// The patterns with which each piece must be tried. None where it is quicker to compare all.
+    fn tried(&self, radius: u32) -> Option<Vec<(&Piece, &[u32])>> {
+        let allowances = allowances(radius as usize, self.pieces.len())?;
+        let pieces = self.pieces.iter().zip(allowances);
+        let tried = pieces.filter_map(|(piece, allowed)| Some(piece.tried(allowed?).map(|flips| (piece, flips))));
+        let tried = tried.collect::<Option<Vec<_>>>()?;
+        let all = self.fingerprints.len();
+        let cost = |(piece, flips): &(&Piece, &[u32])| flips.len() * (TRY_COST + (all >> piece.bits));
+        (tried.iter().map(cost).sum::<usize>() < all).then_some(tried)
     }
 
     fn compare_all(&self, queries: &[u64], radius: u32) -> Vec<Hit> {
@@ -104,46 +123,67 @@ impl Bits {
     }
 }
 
-impl Chains {
-    fn push(&mut self, value: u32) {
-        let bucket = self.bucket(value);
-        self.next.push(self.heads[bucket]);
-        self.heads[bucket] = self.next.len() as u32 - 1;
-    }
-
-    /// Fibonacci hashing (Knuth, TAOCP 3, 6.4): the buckets are fewer than the values while there are few fingerprints.
-    fn bucket(&self, value: u32) -> usize {
-        (value.wrapping_mul(0x9e37_79b1) >> (32 - self.heads.len().ilog2())) as usize
-    }
-
-    /// Places whose piece may have this value.
-    fn of(&self, value: u32) -> impl Iterator<Item = u32> {
-        let first = self.heads[self.bucket(value)];
-        std::iter::successors(Some(first), |place| self.next.get(*place as usize).copied()).take_while(|p| *p != NONE)
+impl Bucket {
+    /// Compares eight in a row before it asks whether one was near, so that there is little to guess for the processor.
+    fn near(&self, wanted: u64, radius: u32, mut found: impl FnMut(u32, u32)) {
+        for (eight, places) in self.fingerprints.chunks(8).zip(self.places.chunks(8)) {
+            let is_near = |known: &u64| (known ^ wanted).count_ones() <= radius;
+            if eight.iter().fold(false, |any, known| any | is_near(known)) {
+                let near = eight.iter().zip(places).filter(|(known, _)| is_near(known));
+                near.for_each(|(known, place)| found(*place, (known ^ wanted).count_ones()));
+            }
+        }
     }
 }
 
-fn value(fingerprint: u64, piece: usize) -> u32 {
-    let below: u32 = PIECES[..piece].iter().sum();
-    (fingerprint >> below) as u32 & ((1 << PIECES[piece]) - 1)
-}
-
-/// All patterns of up to [`FLIPS_MAX`] of so many bits.
-fn flips(bits: u32) -> Vec<u32> {
-    let mut patterns: Vec<u32> = vec![0];
-    for _ in 0..FLIPS_MAX {
-        let more = |pattern: u32| (0..bits).map(move |bit| pattern | 1 << bit);
-        patterns.extend(patterns.clone().into_iter().flat_map(more));
-        patterns.sort_unstable_by_key(|pattern| (pattern.count_ones(), *pattern));
-        patterns.dedup();
+impl Piece {
+    fn new(shift: u32, bits: u32) -> Self {
+        let (flips, counts) = flips(bits);
+        Self { shift, bits, buckets: vec![Bucket::default(); 1 << bits], flips, counts }
     }
-    patterns
+
+    fn value(&self, fingerprint: u64) -> usize {
+        (fingerprint >> self.shift) as usize & ((1 << self.bits) - 1)
+    }
+
+    fn push(&mut self, place: u32, fingerprint: u64) {
+        let value = self.value(fingerprint);
+        self.buckets[value].fingerprints.push(fingerprint);
+        self.buckets[value].places.push(place);
+    }
+
+    /// Compares with those whose piece differs from that of `wanted` by one of the patterns.
+    fn near(&self, wanted: u64, flips: &[u32], radius: u32, mut found: impl FnMut(u32, u32)) {
+        let value = self.value(wanted);
+        for flips in flips.chunks(TOUCHED) {
+            let buckets = flips.iter().map(|flip| &self.buckets[value ^ *flip as usize]);
+            // All are on their way from memory at once, before the first is compared.
+            black_box(buckets.clone().filter_map(|bucket| bucket.fingerprints.first()).fold(0, |all, one| all ^ one));
+            buckets.for_each(|bucket| bucket.near(wanted, radius, &mut found));
+        }
+    }
+
+    /// The patterns that flip at most so many bits; None where they are too many to be listed.
+    fn tried(&self, flips: usize) -> Option<&[u32]> {
+        Some(&self.flips[..*self.counts.get(flips)?])
+    }
 }
 
-/// How many patterns flip at most so many of so many bits.
-fn count(bits: u32, flips: u32) -> usize {
-    let bits = bits as usize;
-    [1, bits, bits * (bits - 1) / 2, bits * (bits - 1) * (bits - 2) / 6].iter().take(flips as usize + 1).sum()
+/// Bits by which each of so many pieces may differ, so that of two fingerprints within the radius one piece keeps its
+/// allowance: else they would differ by the sum of all allowances, and one more for each piece. None: a piece that need
+/// not be tried.
+fn allowances(radius: usize, pieces: usize) -> Option<impl Iterator<Item = Option<usize>>> {
+    let (each, over) = (radius.checked_div(pieces)?, radius % pieces.max(1));
+    Some((0..pieces).map(move |piece| if piece <= over { Some(each) } else { each.checked_sub(1) }))
+}
+
+/// All patterns of up to [`FLIPS_MAX`] of so many bits, those with the fewest first, and how many flip at most 0, 1, … bits.
+fn flips(bits: u32) -> (Vec<u32>, [usize; FLIPS_MAX + 1]) {
+    let mut patterns: Vec<u32> =
+        (0..1 << bits).filter(|pattern: &u32| pattern.count_ones() as usize <= FLIPS_MAX).collect();
+    patterns.sort_by_key(|pattern| pattern.count_ones());
+    let counts = std::array::from_fn(|most| patterns.iter().filter(|p| p.count_ones() as usize <= most).count());
+    (patterns, counts)
 }
 
 #[cfg(test)]
@@ -152,41 +192,62 @@ mod tests {
     use crate::contract::sample::scatter;
 
     #[test]
-    fn patterns_are_counted_as_they_are_listed() {
-        for bits in PIECES {
-            let patterns = flips(bits);
-            for most in 0..=FLIPS_MAX {
-                let listed = patterns.iter().take_while(|pattern| pattern.count_ones() <= most).count();
-                assert_eq!(listed, count(bits, most), "{most} of {bits}");
-            }
+    fn pieces_make_up_the_whole_and_no_two_overlap() {
+        for pieces in PIECES {
+            let mut bits = Bits::default();
+            bits.cut(pieces);
+            let parts = bits.pieces.iter().map(|piece| (piece.value(0x0123_4567_89ab_cdef) as u64) << piece.shift);
+            assert_eq!(parts.sum::<u64>(), 0x0123_4567_89ab_cdef);
+            assert_eq!(pieces.iter().sum::<u32>(), 64);
         }
     }
 
     #[test]
-    fn pieces_make_up_the_whole() {
-        let whole = (0..3)
-            .rev()
-            .fold(0, |whole, piece| whole << PIECES[piece] | u64::from(value(0x0123_4567_89ab_cdef, piece)));
-        assert_eq!(whole, 0x0123_4567_89ab_cdef);
+    fn allowances_add_up_to_the_radius_and_one() {
+        for pieces in PIECES.map(<[u32]>::len) {
+            for radius in 0..20 {
+                let allowances = allowances(radius, pieces).expect("there are pieces");
+                let sum: usize = allowances.flatten().map(|allowed| allowed + 1).sum();
+                assert_eq!(sum, radius + 1, "{pieces} pieces");
+            }
+        }
     }
 
-    /// Families of near fingerprints, enough of them that pieces are used.
-    #[test]
-    fn what_is_found_by_pieces_is_what_a_comparison_with_all_finds() {
+    /// Families of near fingerprints.
+    fn families(pieces: &[u32]) -> Bits {
         let mut bits = Bits::default();
-        for n in 0..30_000_u64 {
+        for n in 0..60_000_u64 {
             let flips = (0..n % 13).fold(0, |flips, i| flips ^ 1 << (scatter(n * 16 + i) % 64));
             bits.push(scatter(n / 13) ^ flips);
         }
-        for radius in [0, 2, 5, 8, 11, 14] {
-            for seed in 0..20 {
-                let queries: Vec<u64> = (0..8).map(|i| scatter(seed * 100).rotate_left(8 * i)).collect();
-                let mut all = bits.compare_all(&queries, radius);
-                all.sort_unstable();
-                let found = bits.near(&queries, radius);
-                assert_eq!(found, all, "radius {radius}, seed {seed}");
-                assert!(!found.is_empty());
+        bits.cut(pieces);
+        bits
+    }
+
+    #[test]
+    fn what_is_found_by_pieces_is_what_a_comparison_with_all_finds() {
+        for bits in PIECES.map(families) {
+            let by_pieces = |radius: &u32| bits.tried(*radius).is_some();
+            assert!([0, 2, 5, 8, 11, 12].iter().all(by_pieces), "all are compared in any case");
+            for radius in [0, 2, 5, 8, 11, 12, 14, 30] {
+                for seed in 0..20 {
+                    let queries: Vec<u64> = (0..8).map(|i| scatter(seed * 100).rotate_left(8 * i)).collect();
+                    let mut all = bits.compare_all(&queries, radius);
+                    all.sort_unstable();
+                    let found = bits.near(&queries, radius);
+                    assert_eq!(found, all, "radius {radius}, seed {seed}");
+                    assert!(!found.is_empty());
+                }
             }
+        }
+    }
+
+    #[test]
+    fn the_first_ones_are_found_when_there_are_enough_for_pieces() {
+        let mut bits = Bits::default();
+        for n in 0..3 * FEW as u64 {
+            bits.push(scatter(n));
+            assert_eq!(bits.near(&[scatter(n / 2)], 0), [Hit { place: n as u32 / 2, distance: 0, query: 0 }]);
         }
     }
 }
