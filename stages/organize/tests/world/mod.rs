@@ -130,7 +130,7 @@ impl Photo {
             size: self.size,
             bytes: 1000 + self.number,
             measures: Measures { sharpness: self.number as f32, aspect: 1.2, ..Measures::default() },
-            fingerprints: Fingerprints { orientations: [Fingerprint(self.number); 8] },
+            fingerprints: Fingerprints { orientations: [Fingerprint(self.number); 8], parts: None },
             lineage: Vec::new(),
         }
     }
