@@ -14,6 +14,7 @@ mod turn;
 
 use std::{
     collections::VecDeque,
+    pin::pin,
     sync::{Mutex, PoisonError},
 };
 
@@ -133,16 +134,19 @@ pub(crate) async fn pump(
         };
         futures::future::ready(sending)
     });
-    let mut receipts = std::pin::pin!(bus.submitter().submit_all(uploads));
+    let mut receipts = pin!(bus.submitter().submit_all(uploads));
+    // One listener for all the time: what comes while nobody listens is lost.
+    let mut told_to_stop = pin!(tokio::signal::ctrl_c());
     loop {
         let receipt = tokio::select! {
-            receipt = receipts.next() => receipt,
-            told = tokio::signal::ctrl_c(), if !stop.is_cancelled() => {
+            biased; // so that it listens from the beginning
+            told = &mut told_to_stop, if !stop.is_cancelled() => {
                 told.or_problem("could not listen for Ctrl-C", "")?;
                 stop.cancel();
                 lock(&done).stopped = true;
                 continue;
             }
+            receipt = receipts.next() => receipt,
         };
         let Some(receipt) = receipt else { break };
         let receipt = receipt?;
