@@ -134,6 +134,7 @@ mod tests {
             "dih calibrate photos --photos 200 --decisions decisions.csv",
             "dih calibrate --accept --json",
             "dih bench memory photos",
+            "dih bench scale photos --points 10000,1000000 --photos 2000 --plot scale.svg",
             "dih simulate photos --uploads 100 --devices 4 --rate 20 --seed 7 --truth t.csv",
         ] {
             check(line, true);

@@ -14,6 +14,7 @@ pub mod lesson;
 pub mod quality;
 pub mod repeats;
 pub mod sample;
+pub mod scale;
 pub mod trial;
 
 use serde::Deserialize;

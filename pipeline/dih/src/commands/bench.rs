@@ -1,6 +1,7 @@
 //! `dih bench`: measures decisions, speed and memory on photos whose truth is known.
 
 mod repeats;
+mod scale;
 
 use std::path::PathBuf;
 
@@ -43,6 +44,8 @@ enum What {
     Quality(Setting),
     /// What does a photo cost? Beside it, what must be paid: taking it in without a model, and the bare model.
     Speed(Setting),
+    /// Does a photo cost more in a large collection? Fills an index with made-up points of real photos.
+    Scale(scale::Cmd),
     /// How much memory does the process take, and does it grow?
     Memory(Setting),
 }
@@ -84,6 +87,7 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     match cmd.what {
         What::Quality(setting) => quality(app, &setting).await?,
         What::Repeats(cmd) => return repeats::run(app, cmd).await,
+        What::Scale(cmd) => return scale::run(app, cmd).await,
         What::Labels { setting, options } => labels(app, trial()?, &setting, &options).await?,
         What::Speed(setting) => speed(app, &trial()?, &setting).await?,
         What::Memory(setting) => memory(app, &trial()?, &setting).await?,

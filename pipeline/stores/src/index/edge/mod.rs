@@ -6,7 +6,8 @@
 //! Crash    what was committed is there after kill -9; what was not may be there or not, image by image.
 //! Power    as with files: a commit leaves the moment of writing to the operating system, or waits for the disk when the
 //!          index is opened as synced.
-//! Weak at  one process only; above [`Tuning::graph_from_kb`] a vector search goes through a graph and may miss a neighbour.
+//! Weak at  one process only; above [`vectors::EXACT_TO`] images a vector search goes by sketches, above
+//!          [`Tuning::graph_from_kb`] through a graph of them, and may miss a neighbour. What it finds has its exact cosine.
 
 mod bits;
 mod engine;
@@ -35,6 +36,7 @@ use dih_core::{
     ports::{Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
+use qdrant_edge::EdgeConfig;
 use tokio::{sync::Semaphore, task};
 
 use self::{files::Home, records::Records, table::States, vectors::Vectors};
@@ -45,15 +47,19 @@ const SLACK: usize = 16;
 /// Most neighbours asked for: beyond it some in the right state may be missed among so many in the wrong one.
 const ASKED_MAX: usize = 16_384;
 
+/// In a large index that many times fewer vectors wait to be indexed than there are: each search compares with all that
+/// wait, and each time they are indexed all vectors are copied.
+const WAITING_SHARE: u64 = 16;
+
 /// When the engine tidies up. Tests make it do so all the time.
 #[derive(Clone, Copy, Debug)]
 struct Tuning {
-    /// Kilobytes of vectors of one space below which a search compares with all of them: exact, and at this size (13,000
-    /// vectors of 1,280 numbers) still quick. Above it a graph is built.
+    /// Kilobytes of vectors of one space below which a search compares with the sketches of all of them, and at this size
+    /// (13,000 vectors of 1,280 numbers) still is quick. Above it a graph is built.
     graph_from_kb: usize,
     /// Vectors after which the engine brings them to the disk; after a crash so many are put in again.
     flush_every: u64,
-    /// Vectors after which the engine is asked whether there is anything to merge or to index.
+    /// Vectors, at least, after which the engine is asked whether there is anything to merge or to index.
     optimize_every: u64,
     /// Bytes of the engine's log after which it is dropped.
     log_bytes_max: u64,
@@ -61,7 +67,7 @@ struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { graph_from_kb: 64 << 10, flush_every: 1_024, optimize_every: 4_096, log_bytes_max: 128 << 20 }
+        Self { graph_from_kb: 64 << 10, flush_every: 1_024, optimize_every: 8_192, log_bytes_max: 128 << 20 }
     }
 }
 
@@ -75,6 +81,8 @@ pub struct EdgeIndex {
     tuning: Tuning,
     /// Vectors at the last time it was optimized.
     optimized: AtomicU64,
+    /// Begins no merges by itself.
+    resting: AtomicBool,
     closing: AtomicBool,
 }
 
@@ -111,7 +119,16 @@ impl EdgeIndex {
         synced: bool,
         tuning: Tuning,
     ) -> Result<Self, StoreError> {
-        let config = points::config(spaces, tuning.graph_from_kb);
+        Self::open_with(directory, spaces, synced, tuning, points::config(spaces, tuning.graph_from_kb))
+    }
+
+    fn open_with(
+        directory: &Path,
+        spaces: &[(VectorSpace, usize)],
+        synced: bool,
+        tuning: Tuning,
+        config: EdgeConfig,
+    ) -> Result<Self, StoreError> {
         let home = Arc::new(Home::open(directory, spaces, &config)?);
         let database = home.database()?;
         let names = spaces.iter().map(|(name, _)| name.clone()).collect();
@@ -124,6 +141,7 @@ impl EdgeIndex {
             turns: Arc::new(Semaphore::new(threads)),
             tuning,
             optimized: AtomicU64::new(0),
+            resting: AtomicBool::new(false),
             closing: AtomicBool::new(false),
         })
     }
@@ -133,9 +151,20 @@ impl EdgeIndex {
     }
 
     /// Merges and indexes now; searches and writes go on meanwhile. For tools and measurements: the index does it by
-    /// itself every few thousand vectors.
+    /// itself whenever [`EdgeIndex::optimizes_every`] so many vectors have come.
     pub async fn optimize(&self) -> Result<(), StoreError> {
+        self.optimized.store(self.parts.vectors.put_count(), Ordering::Release);
         self.blocking("optimize", |parts| parts.vectors.engine().optimize()).await
+    }
+
+    /// Vectors after which an index of `len` images merges and indexes by itself.
+    pub fn optimizes_every(&self, len: u64) -> u64 {
+        self.tuning.optimize_every.max(len / WAITING_SHARE)
+    }
+
+    /// Whether it does so at all. For a bulk load, which ends with [`EdgeIndex::optimize`].
+    pub fn optimize_by_itself(&self, does: bool) {
+        self.resting.store(!does, Ordering::Release);
     }
 
     /// Commits, begins no more merges, and waits for one that is under way. For a clean end: then the directory is free as
@@ -181,7 +210,8 @@ impl EdgeIndex {
     /// harmless.
     fn tidy_sometimes(&self) {
         let vectors = &self.parts.vectors;
-        let optimize = vectors.put_count() >= self.optimized.load(Ordering::Acquire) + self.tuning.optimize_every;
+        let due = self.optimized.load(Ordering::Acquire) + self.optimizes_every(vectors.len());
+        let optimize = vectors.put_count() >= due && !self.resting.load(Ordering::Acquire);
         if !optimize && vectors.unflushed() < self.tuning.flush_every || self.closing.load(Ordering::Acquire) {
             return;
         }

@@ -7,15 +7,21 @@ use std::collections::HashMap;
 use dih_core::{ImageId, event::VectorSpace};
 use qdrant_edge::{
     Distance, EdgeConfig, EdgeOptimizersConfig, EdgeVectorParams, HnswIndexConfig, NamedQuery, PointId,
-    PointInsertOperations, PointOperations, PointStruct, PointVectorsPersisted, QueryEnum, SearchParams, SearchRequest,
-    UpdateOperation, UpdateVectorsOp, Vector, VectorInternal, VectorOperations, VectorPersisted, VectorStructInternal,
-    VectorStructPersisted, Vectors, WalOptions, WithPayloadInterface, external::serde_json::Value,
+    PointInsertOperations, PointOperations, PointStruct, PointVectorsPersisted, QuantizationConfig,
+    QuantizationSearchParams, QueryEnum, SearchParams, SearchRequest, UpdateOperation, UpdateVectorsOp, Vector,
+    VectorInternal, VectorOperations, VectorPersisted, VectorStructInternal, VectorStructPersisted, Vectors,
+    WalOptions, WithPayloadInterface,
+    external::serde_json::{self, Value},
 };
 
 /// Bytes of one file of the engine's log, which stays mapped into memory.
 pub(super) const LOG_FILE_BYTES: usize = 8 << 20;
 /// Width of a search through a graph, in candidates: wider finds more of the true neighbours and takes longer.
 const GRAPH_BEAM: usize = 256;
+/// Neighbours by their sketches that are compared as they are, for each one that is wanted.
+const OVERSAMPLING: f64 = 4.0;
+/// Kilobytes of vectors in one segment: no bound, so that a search goes through one graph and not through many.
+const SEGMENT_KB: usize = 1 << 40;
 
 /// `graph_from_kb`: kilobytes of vectors of one space from which on a graph is built over them.
 pub(super) fn config(spaces: &[(VectorSpace, usize)], graph_from_kb: usize) -> EdgeConfig {
@@ -31,6 +37,7 @@ pub(super) fn config(spaces: &[(VectorSpace, usize)], graph_from_kb: usize) -> E
     };
     let optimizers = EdgeOptimizersConfig {
         default_segment_number: Some(2),
+        max_segment_size: Some(SEGMENT_KB),
         indexing_threshold: Some(graph_from_kb),
         ..EdgeOptimizersConfig::default()
     };
@@ -41,9 +48,17 @@ pub(super) fn config(spaces: &[(VectorSpace, usize)], graph_from_kb: usize) -> E
     }
     config
         .hnsw_config(graph)
+        .quantization_config(sketches())
         .optimizers(optimizers)
         .wal_options(WalOptions { segment_capacity: LOG_FILE_BYTES, ..WalOptions::default() })
         .build()
+}
+
+/// Beside each vector the engine keeps a sketch of it in memory, by which it searches and builds the graph.
+fn sketches() -> QuantizationConfig {
+    let bits = std::env::var("TQ").unwrap_or("bits2".into());
+    let config = serde_json::json!({ "turbo": { "always_ram": true, "bits": bits } });
+    serde_json::from_value(config).expect("the engine reads its own configuration")
 }
 
 pub(super) fn point_id(id: ImageId) -> PointId {
@@ -74,11 +89,17 @@ pub(super) fn update(id: ImageId, space: &str, vector: Vec<f32>) -> UpdateOperat
     UpdateOperation::VectorOperation(VectorOperations::UpdateVectors(update))
 }
 
-pub(super) fn nearest(space: &str, vector: Vec<f32>, limit: usize) -> SearchRequest {
+/// `exact`: by a comparison with all, as they are.
+pub(super) fn nearest(space: &str, vector: Vec<f32>, limit: usize, exact: bool) -> SearchRequest {
+    let over = std::env::var("OVER").map_or(OVERSAMPLING, |x| x.parse().unwrap());
+    let beam = std::env::var("BEAM").map_or(GRAPH_BEAM, |x| x.parse().unwrap());
+    let sketches = QuantizationSearchParams { ignore: false, rescore: Some(true), oversampling: Some(over) };
+    let params =
+        SearchParams { hnsw_ef: Some(beam.max(limit)), exact, quantization: Some(sketches), ..SearchParams::default() };
     SearchRequest {
         query: QueryEnum::Nearest(NamedQuery { query: vector.into(), using: Some(space.into()) }),
         filter: None,
-        params: Some(SearchParams { hnsw_ef: Some(GRAPH_BEAM.max(limit)), ..SearchParams::default() }),
+        params: Some(params),
         limit,
         offset: 0,
         with_payload: Some(WithPayloadInterface::Bool(false)),

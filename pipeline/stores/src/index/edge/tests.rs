@@ -181,6 +181,72 @@ async fn writes_and_commits_go_on_while_segments_are_merged() {
     index.close().await.expect("closes");
 }
 
+/// Vectors of 64 numbers that are near each other in families of five.
+fn family_vector(n: u64) -> Vec<f32> {
+    let number = |n: u64, i: u64| sample::scatter(n * 64 + i) as i32 as f32;
+    (0..64).map(|i| number(n / 5, i) + 0.5 * number(n + 1_000_000, i)).collect()
+}
+
+fn near_families(directory: &Path, config: impl FnOnce(EdgeConfig) -> EdgeConfig) -> EdgeIndex {
+    let spaces = [(space(), 64)];
+    let tuning = Tuning { graph_from_kb: 100, optimize_every: 1_000_000, ..Tuning::default() };
+    let config = config(points::config(&spaces, tuning.graph_from_kb));
+    EdgeIndex::open_with(directory, &spaces, false, tuning, config).expect("opens")
+}
+
+/// Each finds the five of its family first, with the cosine that their vectors have.
+async fn check_families(index: &EdgeIndex, images: u64) {
+    let (mut found, mut of) = (0, 0);
+    for n in (0..images).step_by(7) {
+        let vector = normalised(n, &family_vector(n)).expect("has a direction");
+        let near = index.near_vectors(&space(), &vector, 0.1, &[], 5).await.expect("searches");
+        for near in near {
+            let other = normalised(n, &family_vector(near.record.upload().0)).expect("has a direction");
+            let cosine: f32 = vector.iter().zip(&other).map(|(a, b)| a * b).sum();
+            assert!((near.cosine - cosine).abs() < 1e-5, "{n}: {} for {cosine}", near.cosine);
+            found += u64::from(near.record.upload().0 / 5 == n / 5);
+        }
+        of += 5;
+    }
+    assert!(found as f64 >= 0.99 * of as f64, "{found} of {of}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_sketches_and_through_a_graph_neighbours_are_found_with_their_exact_cosines() {
+    const N: u64 = 3_000;
+    let home = home();
+    let index = near_families(home.path(), |config| config);
+    for n in 0..N {
+        index.claim(&sample::record(n)).await.expect("claims");
+        index.put_vector(sample::id(n), &space(), &family_vector(n)).await.expect("puts");
+    }
+    check_families(&index, N).await;
+    index.optimize().await.expect("optimizes");
+    check_families(&index, N).await;
+    index.close().await.expect("closes");
+}
+
+/// Versions before that with sketches left such a directory.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_without_sketches_is_read_and_gets_them() {
+    const N: u64 = 1_000;
+    let home = home();
+    let without = |config| EdgeConfig { quantization_config: None, ..config };
+    let index = near_families(home.path(), without);
+    for n in 0..N {
+        index.claim(&sample::record(n)).await.expect("claims");
+        index.put_vector(sample::id(n), &space(), &family_vector(n)).await.expect("puts");
+    }
+    index.optimize().await.expect("optimizes");
+    index.close().await.expect("closes");
+    drop(index);
+    let index = near_families(home.path(), |config| config);
+    check_families(&index, N).await;
+    index.optimize().await.expect("optimizes");
+    check_families(&index, N).await;
+    index.close().await.expect("closes");
+}
+
 /// What a crash between the new segment and the end of the old one leaves behind.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_left_in_two_segments_is_found_once() {

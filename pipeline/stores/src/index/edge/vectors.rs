@@ -4,7 +4,9 @@
 //! Keeps    what the engine has not flushed yet in the keyspace `pending` of the records' database: the engine forgets what
 //!          it was not told to flush, and a flush costs too much for every commit.
 //! Crash    what was committed and not flushed is put in again when it is opened.
-//! Weak at  the graph: above [`super::Tuning::graph_from_kb`] a search may miss a neighbour.
+//! How      the engine keeps a *sketch* of each vector in memory, a quarter of a byte a number (TurboQuant, Zandieh et al.
+//!          2025: turned by a random rotation, then rounded), compares sketches, and compares the nearest few as they are.
+//! Weak at  above [`EXACT_TO`] images a search may miss a neighbour; above [`super::Tuning::graph_from_kb`] a few more.
 
 use std::sync::{
     Arc,
@@ -27,6 +29,8 @@ use crate::{fault, index::STORE};
 const NUMBER_LOG_BYTES: usize = 5;
 /// Pending vectors forgotten in one go.
 const BATCH: usize = 256;
+/// Images up to which a search compares with all their vectors: that takes no longer than to go by their sketches.
+pub(super) const EXACT_TO: u64 = 512;
 
 pub(super) struct Vectors {
     engine: Engine,
@@ -34,6 +38,9 @@ pub(super) struct Vectors {
     database: Database,
     pending: Keyspace,
     spaces: Vec<VectorSpace>,
+    /// Images with a vector.
+    len: AtomicU64,
+    /// Vectors put, and those of them that are flushed. Both begin with those that are in no graph yet.
     put: AtomicU64,
     flushed: AtomicU64,
 }
@@ -48,9 +55,21 @@ impl Vectors {
     ) -> Result<Self, StoreError> {
         let pending = keyspace(&database, "pending").map_err(|e| home.fault("open the vectors", e))?;
         let engine = Engine::open(home.clone(), config, log_bytes_max)?;
-        let zero = || AtomicU64::new(0);
-        let vectors = Self { engine, home, database, pending, spaces, put: zero(), flushed: zero() };
+        let mut vectors = Self {
+            engine,
+            home,
+            database,
+            pending,
+            spaces,
+            len: AtomicU64::new(0),
+            put: AtomicU64::new(0),
+            flushed: AtomicU64::new(0),
+        };
         vectors.put_pending()?;
+        let info = vectors.engine.read("count vectors", |shard| Ok(shard.info()))?;
+        let waiting = info.points_count.saturating_sub(info.indexed_vectors_count) as u64;
+        vectors.len = AtomicU64::new(info.points_count as u64);
+        (vectors.put, vectors.flushed) = (AtomicU64::new(waiting), AtomicU64::new(waiting));
         Ok(vectors)
     }
 
@@ -63,7 +82,8 @@ impl Vectors {
             let (space, id) = key.split_first().ok_or_else(unreadable)?;
             let space = self.spaces.get(usize::from(*space)).ok_or_else(unreadable)?;
             let id = ImageId::from_bytes(id.try_into().map_err(|_| unreadable())?);
-            self.engine.write("put a vector in again", |writer| insert(writer, id, space, numbers(&value)))?;
+            self.engine
+                .write("put a vector in again", |writer| insert(writer, id, space, numbers(&value)).map(drop))?;
             again += 1;
         }
         match again {
@@ -78,7 +98,8 @@ impl Vectors {
         self.engine.write("store a vector", |writer| {
             let bytes: Vec<u8> = unit.iter().flat_map(|number| number.to_le_bytes()).collect();
             self.pending.insert(self.key(id, space), bytes).map_err(|e| self.home.fault("store a vector", e))?;
-            insert(writer, id, space, unit)?;
+            let is_new = insert(writer, id, space, unit)?;
+            self.len.fetch_add(u64::from(is_new), Ordering::AcqRel);
             self.put.fetch_add(1, Ordering::AcqRel);
             Ok(())
         })
@@ -106,9 +127,9 @@ impl Vectors {
         unit: &[f32],
         limit: usize,
     ) -> Result<Vec<(ImageId, f32)>, StoreError> {
-        let near = self
-            .engine
-            .read("search vectors", |shard| shard.search(points::nearest(&space.0, unit.to_vec(), limit)))?;
+        let exact = self.len() <= EXACT_TO;
+        let search = points::nearest(&space.0, unit.to_vec(), limit, exact);
+        let near = self.engine.read("search vectors", |shard| shard.search(search))?;
         Ok(near.into_iter().filter_map(|point| Some((points::image_id(point.id)?, point.score))).collect())
     }
 
@@ -117,7 +138,12 @@ impl Vectors {
         self.put_count() - self.flushed.load(Ordering::Acquire)
     }
 
-    /// How many were put since it was opened.
+    /// Images with a vector.
+    pub(super) fn len(&self) -> u64 {
+        self.len.load(Ordering::Acquire)
+    }
+
+    /// How many were put since it was opened, and those that were in no graph then.
     pub(super) fn put_count(&self) -> u64 {
         self.put.load(Ordering::Acquire)
     }
@@ -150,14 +176,17 @@ fn numbers(bytes: &[u8]) -> Vec<f32> {
     bytes.as_chunks().0.iter().map(|number| f32::from_le_bytes(*number)).collect()
 }
 
-fn insert(writer: &Writer<'_>, id: ImageId, space: &VectorSpace, unit: Vec<f32>) -> Result<(), StoreError> {
+/// Whether it is the first vector of the image.
+fn insert(writer: &Writer<'_>, id: ImageId, space: &VectorSpace, unit: Vec<f32>) -> Result<bool, StoreError> {
     let action = "store a vector";
     let log_bytes = unit.len() * NUMBER_LOG_BYTES;
-    let operation = match writer.read(action, |shard| exists(shard, id))? {
-        true => points::update(id, &space.0, unit),
-        false => points::insert(id, &space.0, unit),
+    let is_new = !writer.read(action, |shard| exists(shard, id))?;
+    let operation = match is_new {
+        true => points::insert(id, &space.0, unit),
+        false => points::update(id, &space.0, unit),
     };
-    writer.update(action, log_bytes, operation)
+    writer.update(action, log_bytes, operation)?;
+    Ok(is_new)
 }
 
 fn exists(shard: &EdgeShard, id: ImageId) -> OperationResult<bool> {

@@ -1,0 +1,259 @@
+//! `dih bench scale`: does a photo cost more in a large collection than in a small one?
+//!
+//! Takes    real photos and sizes. Gives, at each size, what a photo costs in dedupe and cluster, call by call; what tidying
+//!          up in the background adds; how many true neighbours are found; disk, memory, and how long opening takes.
+//! How      a made-up stream ([`world`]) fills an index of its own. The measured photos go through the very stages, one after
+//!          the other: dedupe, the vector's put, cluster, a commit. CPU time of the whole process counts.
+//! Keeps    a temporary folder, 8 kB a point, gone afterwards.
+//! Weak at  the proof: its suspects are real photos that are never cached, each decoded again. That is what a crowd of old
+//!          photos costs; where they were seen lately, it costs less.
+
+pub mod figures;
+pub mod plot;
+mod watched;
+pub mod world;
+
+use std::{sync::Arc, time::Instant};
+
+use anyhow::Context;
+use dih_cluster::Cluster;
+use dih_core::{
+    Delivery, Notice, Outcome, Stage, StageError,
+    event::{ImageEmbedded, ImageStored, VectorSpace},
+    ports::Index,
+    record::{Record, State},
+    work::Bench,
+};
+use dih_dedupe::Dedupe;
+use dih_imaging::{Limits, read};
+use dih_previews::{Fresh, Previews};
+use dih_repeats::Prover;
+use dih_stores::index::EdgeIndex;
+use futures::{StreamExt, TryStreamExt, stream};
+use rustix::time::{ClockId, clock_gettime};
+
+use self::{
+    figures::{At, Memory},
+    watched::Watched,
+    world::{World, unit},
+};
+use crate::config::Config;
+
+/// Points between two commits while the index is filled, and how many are under way at once.
+const BATCH: u64 = 256;
+const AT_ONCE: usize = 8;
+
+/// CPU seconds of this process so far, all threads.
+fn process_cpu() -> f64 {
+    let now = clock_gettime(ClockId::ProcessCPUTime);
+    now.tv_sec as f64 + now.tv_nsec as f64 / 1e9
+}
+
+/// An index that grows, and the stages over it.
+#[derive(Debug)]
+pub struct Scale<'a> {
+    world: World,
+    config: &'a Config,
+    spaces: [(VectorSpace, usize); 1],
+    /// None only while it is closed.
+    index: Option<Arc<EdgeIndex>>,
+    /// After the index: it must not go before it.
+    folder: tempfile::TempDir,
+    /// Photos so far.
+    len: u64,
+}
+
+impl<'a> Scale<'a> {
+    pub fn new(world: World, config: &'a Config) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("dih-bench-").tempdir();
+        let folder = folder.context("could not make a temporary folder")?;
+        let numbers = world.vector(0).len();
+        let spaces = [(VectorSpace("made-up".into()), numbers)];
+        let index = Some(Arc::new(EdgeIndex::open(folder.path(), &spaces)?));
+        Ok(Self { world, config, folder, spaces, index, len: 0 })
+    }
+
+    fn index(&self) -> &Arc<EdgeIndex> {
+        self.index.as_ref().expect("it is open")
+    }
+
+    fn space(&self) -> &VectorSpace {
+        &self.spaces[0].0
+    }
+
+    /// Grows to so many points and measures there, with `photos` more.
+    pub async fn measure(&mut self, points: u64, photos: u64, queries: u64) -> anyhow::Result<At> {
+        anyhow::ensure!(points > self.len, "the index holds {} points already: sizes must be apart", self.len);
+        let mut at = At { points, ..At::default() };
+        let every = self.index().optimizes_every(points);
+        let begun = process_cpu();
+        // On average half of what is due waits to be indexed.
+        self.fill(points - (every / 2).min(points - self.len)).await?;
+        at.fill_cpu_s = process_cpu() - begun;
+        let begun = process_cpu();
+        self.index().optimize().await?;
+        at.build_cpu_s = process_cpu() - begun;
+        self.fill(points).await?;
+        self.photos(photos, &mut at).await?;
+        at.recall = self.recall(queries).await?;
+        at.memory = Memory::now();
+        self.background(points + every, &mut at).await?;
+        self.reopen(&mut at).await?;
+        at.disk_mib = figures::disk_mib(self.folder.path())?;
+        Ok(at)
+    }
+
+    /// Fills up to so many points, without looking for repeats.
+    async fn fill(&mut self, points: u64) -> anyhow::Result<()> {
+        let (index, space, world) = (self.index().clone(), self.space().clone(), self.world.clone());
+        index.optimize_by_itself(false);
+        while self.len < points {
+            let end = points.min(self.len + BATCH);
+            let put = |n: u64| {
+                let (index, space, world) = (&index, &space, &world);
+                async move {
+                    let image = world.image(n);
+                    let id = image.id;
+                    let curated = Record {
+                        state: State::Curated,
+                        space: Some(space.clone()),
+                        cluster: Some(id),
+                        ..Record::claimed(image)
+                    };
+                    index.claim(&curated).await?;
+                    index.put_vector(id, space, &world.vector(n)).await
+                }
+            };
+            stream::iter(self.len..end).map(put).buffer_unordered(AT_ONCE).try_collect::<Vec<()>>().await?;
+            index.commit().await?;
+            self.len = end;
+        }
+        index.optimize_by_itself(true);
+        Ok(())
+    }
+
+    /// Sends photos through the stages, one after the other.
+    async fn photos(&mut self, photos: u64, at: &mut At) -> anyhow::Result<()> {
+        let bench = Bench::new(None);
+        let previews = Previews::new(self.world.blobs(), bench.clone(), self.config.stores.previews_cached);
+        let previews = Arc::new(previews);
+        let repeats = &self.config.repeats;
+        let prover = Prover::new(previews.clone(), bench, repeats.confirm.clone(), repeats.cached);
+        let prover = Arc::new(prover);
+        let watched = Arc::new(Watched::new(self.index().clone()));
+        let index: Arc<dyn Index> = watched.clone();
+        let dedupe = Dedupe::new(self.config.dedupe.clone(), index.clone(), prover.clone());
+        let cluster = Cluster::new(self.config.cluster.clone(), index.clone(), prover);
+        let (mut cpu, mut repeats) = (0.0, 0);
+        for n in self.len..self.len + photos {
+            let (image, vector) = (self.world.image(n), self.world.vector(n));
+            // Ingest decoded it a moment ago.
+            let decoded = read(self.world.bytes(n), &Limits::default())?;
+            previews.keep(image.id, Fresh::new(decoded.size, decoded.preview)).await?;
+            let begun = process_cpu();
+            let upload = Some(image.upload);
+            let delivery = Delivery { input: ImageStored { image }, upload, attempt: 1 };
+            let went_on = match went_on(dedupe.process(delivery).await.map_err(failed)?) {
+                Some(image) => {
+                    index.put_vector(image.id, self.space(), &vector).await?;
+                    let input = ImageEmbedded { image, label_score: None, space: self.space().clone() };
+                    let delivery = Delivery { input, upload, attempt: 1 };
+                    went_on(cluster.process(delivery).await.map_err(failed)?).is_some()
+                }
+                None => false,
+            };
+            index.commit().await?;
+            cpu += process_cpu() - begun;
+            repeats += u64::from(!went_on);
+        }
+        self.len += photos;
+        at.photos(photos, repeats, cpu, &watched.take());
+        Ok(())
+    }
+
+    /// What the index does by itself whenever enough vectors have come, shared out to them.
+    async fn background(&mut self, next: u64, at: &mut At) -> anyhow::Result<()> {
+        self.fill(next.max(self.len)).await?;
+        let (begun, clock) = (process_cpu(), Instant::now());
+        self.index().optimize().await?;
+        at.optimize_s = clock.elapsed().as_secs_f64();
+        at.background_cpu_ms = 1000.0 * (process_cpu() - begun) / (next - at.points) as f64;
+        Ok(())
+    }
+
+    async fn reopen(&mut self, at: &mut At) -> anyhow::Result<()> {
+        let index = self.index.take().context("the index is open")?;
+        index.close().await?;
+        drop(Arc::into_inner(index).context("nobody else has the index")?);
+        let (begun, clock) = (process_cpu(), Instant::now());
+        let index = EdgeIndex::open(self.folder.path(), &self.spaces)?;
+        at.open_s = clock.elapsed().as_secs_f64();
+        at.open_cpu_s = process_cpu() - begun;
+        self.index = Some(Arc::new(index));
+        Ok(())
+    }
+
+    /// Share of the truly nearest that are found, by a comparison with all.
+    async fn recall(&self, queries: u64) -> anyhow::Result<Option<figures::Recall>> {
+        let cluster = &self.config.cluster;
+        let (suspects, neighbours) = (cluster.candidates_max, cluster.neighbours_max);
+        let asked: Vec<u64> = (self.len..self.len + queries).collect();
+        let vectors: Vec<Vec<f32>> = asked.iter().map(|n| unit(self.world.vector(*n))).collect();
+        let truth = nearest(&self.world, self.len, &vectors, neighbours);
+        let mut recall = figures::Recall::default();
+        for (vector, truth) in vectors.iter().zip(truth) {
+            let states = &State::STANDING;
+            let near = self.index().near_vectors(self.space(), vector, cluster.cosine_min, states, neighbours).await?;
+            let found = |n: &u64| near.iter().any(|near| near.record.id() == world::id(*n));
+            let alike = truth.iter().filter(|(cosine, _)| *cosine >= cluster.repeat_cosine_min).take(suspects);
+            let worth = truth.iter().filter(|(cosine, _)| *cosine >= cluster.cosine_min);
+            recall.add(alike.map(|(_, n)| found(n)), worth.map(|(_, n)| found(n)));
+        }
+        Ok((queries > 0).then_some(recall))
+    }
+}
+
+fn failed(error: StageError) -> anyhow::Error {
+    anyhow::anyhow!("a stage could not do its work: {error}")
+}
+
+/// The photo, if it goes on to the next stage.
+fn went_on(outcome: Outcome) -> Option<dih_core::event::Image> {
+    outcome.notices.into_iter().find_map(|notice| match notice {
+        Notice::Unique(event) => Some(event.image),
+        Notice::Clustered(event) => Some(event.image),
+        _ => None,
+    })
+}
+
+/// The nearest of the first `len` photos to each query, nearest first: their cosines and numbers. On all cores.
+fn nearest(world: &World, len: u64, queries: &[Vec<f32>], most: usize) -> Vec<Vec<(f32, u64)>> {
+    let workers = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let part = |worker: u64| {
+        let mut nearest: Vec<Vec<(f32, u64)>> = vec![Vec::new(); queries.len()];
+        for n in (worker..len).step_by(workers as usize) {
+            let vector = unit(world.vector(n));
+            for (query, nearest) in queries.iter().zip(&mut nearest) {
+                let cosine: f32 = query.iter().zip(&vector).map(|(a, b)| a * b).sum();
+                if nearest.len() < most || nearest.last().is_some_and(|(least, _)| cosine > *least) {
+                    let place = nearest.partition_point(|(other, _)| *other >= cosine);
+                    nearest.insert(place, (cosine, n));
+                    nearest.truncate(most);
+                }
+            }
+        }
+        nearest
+    };
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let spawned: Vec<_> = (0..workers).map(|worker| scope.spawn(move || part(worker))).collect();
+        spawned.into_iter().map(|part| part.join().expect("comparing does not panic")).collect()
+    });
+    let merge = |query: usize| {
+        let mut all: Vec<_> =
+            parts.iter().flat_map(|part: &Vec<Vec<(f32, u64)>>| part[query].iter().copied()).collect();
+        all.sort_by(|a, b| b.0.total_cmp(&a.0));
+        all.truncate(most);
+        all
+    };
+    (0..queries.len()).map(merge).collect()
+}
