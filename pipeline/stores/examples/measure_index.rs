@@ -8,7 +8,10 @@ use dih_core::{
     ports::{Index, Select, StoreError},
     record::{Change, State},
 };
-use dih_stores::{contract::sample, index::EdgeIndex};
+use dih_stores::{
+    contract::sample,
+    index::{EdgeIndex, Merge},
+};
 
 /// Images between two commits.
 const BATCH: u64 = 32;
@@ -48,7 +51,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     search(&index, &space, images, &vector).await?;
 
     let optimize = Instant::now();
-    index.optimize().await?;
+    index.optimize(Merge::All).await?;
     println!("optimize: {:.1} s; {}", optimize.elapsed().as_secs_f64(), memory());
     search(&index, &space, images, &vector).await?;
     drop(index);

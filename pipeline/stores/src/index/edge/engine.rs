@@ -16,7 +16,7 @@ use std::{
 };
 
 use dih_core::ports::StoreError;
-use qdrant_edge::{EdgeConfig, EdgeShard, OperationError, OperationResult, UpdateOperation};
+use qdrant_edge::{EdgeConfig, EdgeOptimizersConfig, EdgeShard, OperationError, OperationResult, UpdateOperation};
 
 use super::files::{self, Home};
 use crate::{fault, index::STORE};
@@ -112,17 +112,13 @@ impl Engine {
     }
 
     /// Merges segments and builds graphs where the engine finds it worth while. Reads and writes go on meanwhile.
-    pub(super) fn optimize(&self) -> Result<(), StoreError> {
+    pub(super) fn optimize(&self, optimizers: EdgeOptimizersConfig) -> Result<(), StoreError> {
         let _alone = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
-        self.read("optimize", |shard| shard.optimize()).map(drop)
-    }
-
-    /// As [`Engine::optimize`], but does nothing while somebody is at it.
-    pub(super) fn optimize_unless_busy(&self) -> Result<(), StoreError> {
-        match try_lock(&self.tidying) {
-            Some(_alone) => self.read("optimize", |shard| shard.optimize()).map(drop),
-            None => Ok(()),
-        }
+        self.read("optimize", |shard| {
+            shard.set_optimizers_config(optimizers)?;
+            shard.optimize()
+        })
+        .map(drop)
     }
 
     /// Returns when nobody merges any more.

@@ -36,7 +36,7 @@ use dih_core::{
     ports::{Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
-use qdrant_edge::EdgeConfig;
+use qdrant_edge::{EdgeConfig, EdgeOptimizersConfig};
 use tokio::{sync::Semaphore, task};
 
 use self::{files::Home, records::Records, table::States, vectors::Vectors};
@@ -47,19 +47,28 @@ const SLACK: usize = 16;
 /// Most neighbours asked for: beyond it some in the right state may be missed among so many in the wrong one.
 const ASKED_MAX: usize = 16_384;
 
-/// In a large index that many times fewer vectors wait to be indexed than there are: each search compares with all that
-/// wait, and each time they are indexed all vectors are copied.
-const WAITING_SHARE: u64 = 16;
+/// The large graph takes in the recent one when that has grown to so large a share of all: each search goes through both,
+/// each merge of all copies all vectors, each merge of new ones copies the recent ones.
+const RECENT_SHARE: u64 = 8;
+
+/// What is merged, and gets a graph of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// Vectors that wait, with those that came lately.
+    New,
+    All,
+}
 
 /// When the engine tidies up. Tests make it do so all the time.
 #[derive(Clone, Copy, Debug)]
 struct Tuning {
     /// Kilobytes of vectors of one space below which a search compares with the sketches of all of them, and at this size
-    /// (13,000 vectors of 1,280 numbers) still is quick. Above it a graph is built.
+    /// (6,500 vectors of 1,280 numbers) still is quick. Above it a graph is built.
     graph_from_kb: usize,
     /// Vectors after which the engine brings them to the disk; after a crash so many are put in again.
     flush_every: u64,
-    /// Vectors, at least, after which the engine is asked whether there is anything to merge or to index.
+    /// Vectors after which the engine is asked whether there is anything to merge or to index. So many wait at most: each
+    /// search compares with the sketches of all of them.
     optimize_every: u64,
     /// Bytes of the engine's log after which it is dropped.
     log_bytes_max: u64,
@@ -67,7 +76,7 @@ struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { graph_from_kb: 64 << 10, flush_every: 1_024, optimize_every: 8_192, log_bytes_max: 128 << 20 }
+        Self { graph_from_kb: 32 << 10, flush_every: 1_024, optimize_every: 8_192, log_bytes_max: 128 << 20 }
     }
 }
 
@@ -79,8 +88,9 @@ pub struct EdgeIndex {
     /// Calls into the engine block; this many at a time.
     turns: Arc<Semaphore>,
     tuning: Tuning,
-    /// Vectors at the last time it was optimized.
+    /// Vectors at the last time it was optimized, and when all were merged.
     optimized: AtomicU64,
+    merged: AtomicU64,
     /// Begins no merges by itself.
     resting: AtomicBool,
     closing: AtomicBool,
@@ -141,6 +151,7 @@ impl EdgeIndex {
             turns: Arc::new(Semaphore::new(threads)),
             tuning,
             optimized: AtomicU64::new(0),
+            merged: AtomicU64::new(0),
             resting: AtomicBool::new(false),
             closing: AtomicBool::new(false),
         })
@@ -151,15 +162,25 @@ impl EdgeIndex {
     }
 
     /// Merges and indexes now; searches and writes go on meanwhile. For tools and measurements: the index does it by
-    /// itself whenever [`EdgeIndex::optimizes_every`] so many vectors have come.
-    pub async fn optimize(&self) -> Result<(), StoreError> {
-        self.optimized.store(self.parts.vectors.put_count(), Ordering::Release);
-        self.blocking("optimize", |parts| parts.vectors.engine().optimize()).await
+    /// itself whenever [`EdgeIndex::waiting_max`] vectors have come.
+    pub async fn optimize(&self, merge: Merge) -> Result<(), StoreError> {
+        let optimizers = self.optimizing(merge);
+        self.blocking("optimize", move |parts| parts.vectors.engine().optimize(optimizers)).await
     }
 
-    /// Vectors after which an index of `len` images merges and indexes by itself.
-    pub fn optimizes_every(&self, len: u64) -> u64 {
-        self.tuning.optimize_every.max(len / WAITING_SHARE)
+    fn optimizing(&self, merge: Merge) -> EdgeOptimizersConfig {
+        let now = self.parts.vectors.put_count();
+        self.optimized.store(now, Ordering::Release);
+        if merge == Merge::All {
+            self.merged.store(now, Ordering::Release);
+        }
+        points::optimizers(self.tuning.graph_from_kb, merge)
+    }
+
+    /// Vectors that wait at most until they are indexed, and those that are recent at most in an index of `len` images.
+    pub fn waiting_max(&self, len: u64) -> (u64, u64) {
+        let waiting = self.tuning.optimize_every;
+        (waiting, waiting.max(len / RECENT_SHARE))
     }
 
     /// Whether it does so at all. For a bulk load, which ends with [`EdgeIndex::optimize`].
@@ -210,22 +231,21 @@ impl EdgeIndex {
     /// harmless.
     fn tidy_sometimes(&self) {
         let vectors = &self.parts.vectors;
-        let due = self.optimized.load(Ordering::Acquire) + self.optimizes_every(vectors.len());
-        let optimize = vectors.put_count() >= due && !self.resting.load(Ordering::Acquire);
+        let since = |count: &AtomicU64| vectors.put_count().saturating_sub(count.load(Ordering::Acquire));
+        let (waiting, recent) = self.waiting_max(vectors.len());
+        let optimize = since(&self.optimized) >= waiting && !self.resting.load(Ordering::Acquire);
         if !optimize && vectors.unflushed() < self.tuning.flush_every || self.closing.load(Ordering::Acquire) {
             return;
         }
         if self.parts.tidying.swap(true, Ordering::AcqRel) {
             return; // somebody is at it
         }
-        if optimize {
-            self.optimized.store(vectors.put_count(), Ordering::Release);
-        }
+        let merge = if since(&self.merged) >= recent { Merge::All } else { Merge::New };
+        let optimizers = optimize.then(|| self.optimizing(merge));
         let parts = self.parts.clone();
         let work = move || {
-            let flushed = parts.vectors.flush();
-            let done =
-                flushed.and_then(|()| if optimize { parts.vectors.engine().optimize_unless_busy() } else { Ok(()) });
+            let engine = parts.vectors.engine();
+            let done = parts.vectors.flush().and_then(|()| optimizers.map_or(Ok(()), |how| engine.optimize(how)));
             parts.tidying.store(false, Ordering::Release);
             if let Err(e) = done {
                 tracing::warn!(error = %chain(&e), "vectors could not be tidied, searches and the next start stay slower");

@@ -14,13 +14,15 @@ use qdrant_edge::{
     external::serde_json::{self, Value},
 };
 
+use super::Merge;
+
 /// Bytes of one file of the engine's log, which stays mapped into memory.
 pub(super) const LOG_FILE_BYTES: usize = 8 << 20;
 /// Width of a search through a graph, in candidates: wider finds more of the true neighbours and takes longer.
 const GRAPH_BEAM: usize = 256;
 /// Neighbours by their sketches that are compared as they are, for each one that is wanted.
 const OVERSAMPLING: f64 = 4.0;
-/// Kilobytes of vectors in one segment: no bound, so that a search goes through one graph and not through many.
+/// Kilobytes of vectors in one segment: no bound, so that a search goes through two graphs and not through many.
 const SEGMENT_KB: usize = 1 << 40;
 
 /// `graph_from_kb`: kilobytes of vectors of one space from which on a graph is built over them.
@@ -28,18 +30,12 @@ pub(super) fn config(spaces: &[(VectorSpace, usize)], graph_from_kb: usize) -> E
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() / 2).max(1);
     let graph = HnswIndexConfig {
         m: 16,
-        ef_construct: 128,
+        ef_construct: 100,
         full_scan_threshold: graph_from_kb,
         max_indexing_threads: threads,
         on_disk: Some(true),
         payload_m: None,
         inline_storage: None,
-    };
-    let optimizers = EdgeOptimizersConfig {
-        default_segment_number: Some(2),
-        max_segment_size: Some(SEGMENT_KB),
-        indexing_threshold: Some(graph_from_kb),
-        ..EdgeOptimizersConfig::default()
     };
     let mut config = EdgeConfig::builder().on_disk_payload(true);
     for (space, numbers) in spaces {
@@ -49,15 +45,28 @@ pub(super) fn config(spaces: &[(VectorSpace, usize)], graph_from_kb: usize) -> E
     config
         .hnsw_config(graph)
         .quantization_config(sketches())
-        .optimizers(optimizers)
+        .optimizers(optimizers(graph_from_kb, Merge::All))
         .wal_options(WalOptions { segment_capacity: LOG_FILE_BYTES, ..WalOptions::default() })
         .build()
 }
 
+/// How the engine merges: each of its plans takes the smallest segments, as many as there are too many.
+pub(super) fn optimizers(graph_from_kb: usize, merge: Merge) -> EdgeOptimizersConfig {
+    let segments = match merge {
+        Merge::New => 3, // the large one, the recent one, and that of those that wait
+        Merge::All => 2,
+    };
+    EdgeOptimizersConfig {
+        default_segment_number: Some(segments),
+        max_segment_size: Some(SEGMENT_KB),
+        indexing_threshold: Some(graph_from_kb),
+        ..EdgeOptimizersConfig::default()
+    }
+}
+
 /// Beside each vector the engine keeps a sketch of it in memory, by which it searches and builds the graph.
 fn sketches() -> QuantizationConfig {
-    let bits = std::env::var("TQ").unwrap_or("bits2".into());
-    let config = serde_json::json!({ "turbo": { "always_ram": true, "bits": bits } });
+    let config = serde_json::json!({ "turbo": { "always_ram": true, "bits": "bits2" } });
     serde_json::from_value(config).expect("the engine reads its own configuration")
 }
 
@@ -91,11 +100,13 @@ pub(super) fn update(id: ImageId, space: &str, vector: Vec<f32>) -> UpdateOperat
 
 /// `exact`: by a comparison with all, as they are.
 pub(super) fn nearest(space: &str, vector: Vec<f32>, limit: usize, exact: bool) -> SearchRequest {
-    let over = std::env::var("OVER").map_or(OVERSAMPLING, |x| x.parse().unwrap());
-    let beam = std::env::var("BEAM").map_or(GRAPH_BEAM, |x| x.parse().unwrap());
-    let sketches = QuantizationSearchParams { ignore: false, rescore: Some(true), oversampling: Some(over) };
-    let params =
-        SearchParams { hnsw_ef: Some(beam.max(limit)), exact, quantization: Some(sketches), ..SearchParams::default() };
+    let sketches = QuantizationSearchParams { ignore: false, rescore: Some(true), oversampling: Some(OVERSAMPLING) };
+    let params = SearchParams {
+        hnsw_ef: Some(GRAPH_BEAM.max(limit)),
+        exact,
+        quantization: Some(sketches),
+        ..SearchParams::default()
+    };
     SearchRequest {
         query: QueryEnum::Nearest(NamedQuery { query: vector.into(), using: Some(space.into()) }),
         filter: None,

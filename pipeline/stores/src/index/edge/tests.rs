@@ -139,7 +139,7 @@ async fn merging_and_reopening_lose_nothing_and_double_nothing() {
     index.commit().await.expect("commits");
     let before = known(&index, N).await;
     assert_eq!(before.len() as u64, N);
-    index.optimize().await.expect("optimizes");
+    index.optimize(Merge::All).await.expect("optimizes");
     let indexed =
         index.parts.vectors.engine().read("look", |shard| Ok(shard.info().indexed_vectors_count)).expect("looks");
     assert!(indexed > 0, "the engine found nothing to do");
@@ -167,7 +167,7 @@ async fn writes_and_commits_go_on_while_segments_are_merged() {
     }
     let optimizing = tokio::spawn({
         let index = index.clone();
-        async move { index.optimize().await }
+        async move { index.optimize(Merge::All).await }
     });
     for n in 300..400 {
         put(&index, n).await;
@@ -221,7 +221,7 @@ async fn by_sketches_and_through_a_graph_neighbours_are_found_with_their_exact_c
         index.put_vector(sample::id(n), &space(), &family_vector(n)).await.expect("puts");
     }
     check_families(&index, N).await;
-    index.optimize().await.expect("optimizes");
+    index.optimize(Merge::All).await.expect("optimizes");
     check_families(&index, N).await;
     index.close().await.expect("closes");
 }
@@ -237,12 +237,12 @@ async fn an_index_without_sketches_is_read_and_gets_them() {
         index.claim(&sample::record(n)).await.expect("claims");
         index.put_vector(sample::id(n), &space(), &family_vector(n)).await.expect("puts");
     }
-    index.optimize().await.expect("optimizes");
+    index.optimize(Merge::All).await.expect("optimizes");
     index.close().await.expect("closes");
     drop(index);
     let index = near_families(home.path(), |config| config);
     check_families(&index, N).await;
-    index.optimize().await.expect("optimizes");
+    index.optimize(Merge::All).await.expect("optimizes");
     check_families(&index, N).await;
     index.close().await.expect("closes");
 }
