@@ -119,6 +119,7 @@ impl Convert for Measures {
             acuity: self.acuity,
             noise: self.noise,
             bars: self.bars,
+            exposure: self.exposure,
         }
     }
 
@@ -138,6 +139,7 @@ impl Convert for Measures {
             acuity: optional(wire.acuity, |v| ranged(Some(v), 0.0..=f32::MAX, "acuity"))?,
             noise: share(wire.noise, "noise")?,
             bars: share(wire.bars, "bars")?,
+            exposure: share(wire.exposure, "exposure")?,
         })
     }
 }

@@ -118,6 +118,10 @@ pub struct Measures {
     /// Share of the picture that is bars of one colour along its sides (letterbox), 0 to 1.
     #[serde(default)]
     pub bars: Option<f32>,
+    /// How much of the light is burnt out, 0 (black) to 1 (nothing but burnt): `(2 mean + clipped) / 3`, where `clipped` is
+    /// the share of pixels of which a colour is cut off at white. A backdrop of pure white all round is left out.
+    #[serde(default)]
+    pub exposure: Option<f32>,
 }
 
 /// The upright picture's size in pixels and where it came from.

@@ -8,10 +8,14 @@
 
 mod bars;
 mod detail;
+mod light;
 
 use dih_core::image::{Measures, Size};
 
-use self::bars::Window;
+use self::{
+    bars::Window,
+    light::{CUT_OFF, Light},
+};
 use crate::{Preview, raster::Plane};
 
 /// The measures of a preview as such: its own size, nothing transparent. `read` also knows the original.
@@ -32,25 +36,31 @@ pub(crate) struct Tones {
     /// Sum over pixels of the largest minus the smallest channel.
     chroma_sum: u64,
     coloured: u64,
+    light: Light,
 }
 
 pub(crate) fn tones(preview: &Preview) -> Tones {
     let rgb = preview.rgb.as_chunks::<3>().0;
     let mut pixels = vec![0; rgb.len()];
-    let (mut chroma_sum, mut coloured) = (0_u64, 0_u64);
+    let (mut chroma_sum, mut coloured, mut clipped) = (0_u64, 0_u64, 0_u64);
     // Rows of a chunk are summed in 32 bits, which the compiler turns into vector code.
     for (luma, rgb) in pixels.chunks_mut(1024).zip(rgb.chunks(1024)) {
-        let (mut sum, mut count) = (0_u32, 0_u32);
+        let (mut sum, mut count, mut cut_off) = (0_u32, 0_u32, 0_u32);
         for (y, [r, g, b]) in luma.iter_mut().zip(rgb) {
             *y = ((u32::from(*r) * 77 + u32::from(*g) * 150 + u32::from(*b) * 29 + 128) >> 8) as u8;
-            let chroma = (*r).max(*g).max(*b) - (*r).min(*g).min(*b);
+            let most = (*r).max(*g).max(*b);
+            let chroma = most - (*r).min(*g).min(*b);
             sum += u32::from(chroma);
             count += u32::from(chroma > COLOUR_MIN);
+            cut_off += u32::from(most >= CUT_OFF);
         }
         chroma_sum += u64::from(sum);
         coloured += u64::from(count);
+        clipped += u64::from(cut_off);
     }
-    Tones { luma: Plane { width: preview.width, height: preview.height, pixels }, chroma_sum, coloured }
+    let luma = Plane { width: preview.width, height: preview.height, pixels };
+    let light = Light::of(&bars::inside(&luma), rgb, clipped);
+    Tones { luma, chroma_sum, coloured, light }
 }
 
 /// What is known of a picture of `size` whose preview has these tones; `transparent` is the share of its pixels that
@@ -79,6 +89,7 @@ pub(crate) fn measures(tones: &Tones, size: Size, transparent: f32) -> Measures 
         acuity: detail::acuity(&inside, noise),
         noise: Some((noise / 255.0) as f32),
         bars: Some((1.0 - pixels / all).max(0.0) as f32),
+        exposure: Some(tones.light.exposure(&inside, mean) as f32),
     }
 }
 
@@ -131,11 +142,12 @@ fn laplacian_variance(inside: &Window<'_>) -> f64 {
         let (above, here, below) = (inside.row(y - 1), inside.row(y), inside.row(y + 1));
         // One row: |Laplacian| <= 1020, so its squares fit 32 bits up to 4128 pixels a row; previews end at 1024.
         let (mut row_sum, mut row_squares) = (0_i32, 0_u32);
-        for ((triple, a), b) in here.windows(3).zip(&above[1..]).zip(&below[1..]) {
-            let at = |v: u8| i32::from(v);
-            let value = at(triple[0]) + at(triple[2]) + at(*a) + at(*b) - 4 * at(triple[1]);
-            row_sum += value;
-            row_squares += (value * value) as u32;
+        let sides = here.iter().zip(&here[2..]).zip(&here[1..]);
+        for (((left, right), middle), (a, b)) in sides.zip(above[1..].iter().zip(&below[1..])) {
+            let at = |v: u8| i16::from(v);
+            let value = at(*left) + at(*right) + at(*a) + at(*b) - 4 * at(*middle);
+            row_sum += i32::from(value);
+            row_squares += (i32::from(value) * i32::from(value)) as u32;
         }
         sum += i64::from(row_sum);
         squares += u64::from(row_squares);

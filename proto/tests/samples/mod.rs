@@ -65,6 +65,7 @@ pub fn measures() -> Measures {
         acuity: Some(0.5),
         noise: Some(0.015625),
         bars: Some(0.25),
+        exposure: Some(0.375),
     }
 }
 

@@ -22,8 +22,9 @@ pub struct Config {
     /// Most 5th percentile of luma, 0 to 1; above it even the dark parts are bright: `overexposed`. Fog, lifted light. Of
     /// untouched photos none was above .64.
     pub luma_p05_max: f32,
-    /// Most mean luma, 0 to 1; above it the light is blown out: `overexposed`. Goods on white reach .86 (1 in 200).
-    pub brightness_max: f32,
+    /// Most exposure, 0 to 1: `(2 mean luma + share of pixels with a colour cut off at white) / 3`, a backdrop of pure white
+    /// all round left out; above it the light is blown out: `overexposed`. TODO
+    pub exposure_max: f32,
     /// Least entropy of luma in bits, 0 to 8; below it the picture is empty: `low_information`.
     pub entropy_min: f32,
     /// Most share of fully transparent pixels, 0 to 1; above it there is next to nothing to see: `transparent`.
@@ -49,7 +50,7 @@ impl Default for Config {
             sharpness_min: 4.0,
             luma_p99_min: 0.32,
             luma_p05_max: 0.7,
-            brightness_max: 0.88,
+            exposure_max: 0.6,
             entropy_min: 0.5,
             transparent_max: 0.98,
             noise_max: 1.0,
@@ -66,7 +67,7 @@ impl Config {
             ("verify.acuity_min", self.acuity_min),
             ("verify.luma_p99_min", self.luma_p99_min),
             ("verify.luma_p05_max", self.luma_p05_max),
-            ("verify.brightness_max", self.brightness_max),
+            ("verify.exposure_max", self.exposure_max),
             ("verify.transparent_max", self.transparent_max),
             ("verify.noise_max", self.noise_max),
             ("verify.bars_max", self.bars_max),

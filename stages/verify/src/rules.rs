@@ -80,7 +80,7 @@ pub fn rules(size: Size, m: &Measures, config: &Config) -> [Rule; 10] {
         at_most("transparent", "verify.transparent_max", m.transparent, config.transparent_max),
         at_least("too_dark", "verify.luma_p99_min", m.luma_p99, config.luma_p99_min),
         at_most("overexposed", "verify.luma_p05_max", m.luma_p05, config.luma_p05_max),
-        at_most("overexposed", "verify.brightness_max", m.brightness, config.brightness_max),
+        Rule { score: m.exposure, ..at_most("overexposed", "verify.exposure_max", 0.0, config.exposure_max) },
         at_least("low_information", "verify.entropy_min", m.entropy, config.entropy_min),
         at_least("blurred", "verify.sharpness_min", m.sharpness, config.sharpness_min),
         Rule { score: m.acuity, ..at_least("blurred", "verify.acuity_min", 0.0, config.acuity_min) },
@@ -118,7 +118,7 @@ mod tests {
         check(|_| (), 63, Some("too_small"));
         check(|m| m.luma_p99 = 0.1, 400, Some("too_dark"));
         check(|m| m.luma_p05 = 0.97, 400, Some("overexposed"));
-        check(|m| m.brightness = 0.95, 400, Some("overexposed"));
+        check(|m| m.exposure = Some(0.8), 400, Some("overexposed"));
         check(|m| m.entropy = 0.4, 400, Some("low_information"));
         check(|m| m.sharpness = 3.0, 400, Some("blurred"));
         check(|m| m.acuity = Some(0.1), 400, Some("blurred"));
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_an_older_version_did_not_measure_refuses_nothing() {
-        check(|m| (m.acuity, m.noise, m.bars) = (None, None, None), 400, None);
+        check(|m| (m.acuity, m.noise, m.bars, m.exposure) = (None, None, None, None), 400, None);
     }
 
     #[test]

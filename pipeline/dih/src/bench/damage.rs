@@ -21,8 +21,12 @@ pub enum Damage {
     Motion(f32),
     /// Out of focus and then noise of this deviation, in grey levels: noise must not hide blur.
     NoisyFocus(f32, f32),
+    /// Blur of an editor: the mean over a square of this side.
+    Square(f32),
     /// Light by this many stops.
     Exposure(f32),
+    /// Every level times this plus that, as editors and augmentation do.
+    Gain(f32, f32),
     /// Fog: what is left of the distance to white.
     Fog(f32),
     /// The lens cap: one dark colour with a little noise.
@@ -68,14 +72,19 @@ impl Question {
 }
 
 /// All that is tried, with names, and what a person would refuse it for. None: ugly, but a photo.
-pub const DAMAGES: [(&str, Damage, Option<Question>); 28] = [
+pub const DAMAGES: [(&str, Damage, Option<Question>); 46] = [
     ("focus 0.6 %", Damage::Focus(0.006), Some(Question::Blurred)),
     ("focus 1 %", Damage::Focus(0.010), Some(Question::Blurred)),
     ("focus 1.6 %", Damage::Focus(0.016), Some(Question::Blurred)),
     ("focus 2.5 %", Damage::Focus(0.025), Some(Question::Blurred)),
-    ("soft 0.6 %", Damage::Soft(0.006), Some(Question::Blurred)),
+    ("soft 0.5 %", Damage::Soft(0.005), Some(Question::Blurred)),
+    ("soft 0.75 %", Damage::Soft(0.0075), Some(Question::Blurred)),
     ("soft 1 %", Damage::Soft(0.010), Some(Question::Blurred)),
+    ("soft 1.5 %", Damage::Soft(0.015), Some(Question::Blurred)),
     ("soft 2.5 %", Damage::Soft(0.025), Some(Question::Blurred)),
+    ("square 1.2 %", Damage::Square(0.012), Some(Question::Blurred)),
+    ("square 2.2 %", Damage::Square(0.022), Some(Question::Blurred)),
+    ("motion 2.2 %", Damage::Motion(0.022), Some(Question::Blurred)),
     ("motion 3 %", Damage::Motion(0.03), Some(Question::Blurred)),
     ("motion 5 %", Damage::Motion(0.05), Some(Question::Blurred)),
     ("motion 8 %", Damage::Motion(0.08), Some(Question::Blurred)),
@@ -85,12 +94,25 @@ pub const DAMAGES: [(&str, Damage, Option<Question>); 28] = [
     ("upscaled from 1/8", Damage::Upscaled(0.125), Some(Question::Blurred)),
     ("-3.5 stops", Damage::Exposure(-3.5), Some(Question::TooDark)),
     ("-5 stops", Damage::Exposure(-5.0), Some(Question::TooDark)),
+    ("times 0.3", Damage::Gain(0.3, 0.0), Some(Question::TooDark)),
+    ("times 0.2", Damage::Gain(0.2, 0.0), Some(Question::TooDark)),
+    ("times 0.1", Damage::Gain(0.1, 0.0), Some(Question::TooDark)),
+    ("times 0.5, less 60", Damage::Gain(0.5, -60.0), Some(Question::TooDark)),
     ("+4 stops", Damage::Exposure(4.0), Some(Question::Overexposed)),
     ("+5 stops", Damage::Exposure(5.0), Some(Question::Overexposed)),
+    ("times 2.5", Damage::Gain(2.5, 0.0), Some(Question::Overexposed)),
+    ("times 3", Damage::Gain(3.0, 0.0), Some(Question::Overexposed)),
+    ("times 4", Damage::Gain(4.0, 0.0), Some(Question::Overexposed)),
+    ("times 2.5 and 40", Damage::Gain(2.5, 40.0), Some(Question::Overexposed)),
+    ("times 1.5 and 100", Damage::Gain(1.5, 100.0), Some(Question::Overexposed)),
+    ("lifted by 120", Damage::Gain(1.0, 120.0), Some(Question::Overexposed)),
     ("fog", Damage::Fog(0.25), Some(Question::Overexposed)),
     ("flat", Damage::Flat, Some(Question::LowInformation)),
     ("-1.5 stops", Damage::Exposure(-1.5), None),
-    ("+1.5 stops", Damage::Exposure(1.5), None),
+    ("times 0.5", Damage::Gain(0.5, 0.0), None),
+    ("+1 stop", Damage::Exposure(1.0), None),
+    ("times 1.2", Damage::Gain(1.2, 0.0), None),
+    ("times 1.5", Damage::Gain(1.5, 0.0), None),
     ("noise 16", Damage::Noise(16.0), None),
     ("JPEG q10", Damage::Recompressed, None),
     ("upscaled from 1/2", Damage::Upscaled(0.5), None),
@@ -112,7 +134,9 @@ impl Damage {
             Self::Soft(deviation) => imageops::fast_blur(photo, deviation * side),
             Self::Motion(length) => smear(photo, &stroke(length * side, rng.random_range(0.0..std::f32::consts::PI))),
             Self::NoisyFocus(radius, deviation) => noisy(Self::Focus(radius).apply(photo, seed), deviation, &mut rng),
+            Self::Square(side_share) => smear(photo, &square(side_share * side)),
             Self::Exposure(stops) => levels(photo, |v| 255.0 * ((v / 255.0).powf(2.2) * stops.exp2()).powf(1.0 / 2.2)),
+            Self::Gain(factor, offset) => levels(photo, |v| v * factor + offset),
             Self::Fog(left) => levels(photo, |v| 255.0 - (255.0 - v) * left),
             Self::Flat => {
                 let cap = RgbImage::from_pixel(photo.width(), photo.height(), Rgb([120, 110, 100]));
@@ -143,6 +167,11 @@ fn disc(radius: f32) -> Runs {
         (dy, -half, half)
     };
     (-reach..=reach).map(run).collect()
+}
+
+fn square(side: f32) -> Runs {
+    let reach = (side / 2.0).round() as i64;
+    (-reach..=reach).map(|dy| (dy, -reach, reach)).collect()
 }
 
 fn stroke(length: f32, angle: f32) -> Runs {

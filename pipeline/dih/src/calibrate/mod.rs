@@ -32,7 +32,7 @@ const SETTINGS: [(&str, Question); 6] = [
     ("verify.sharpness_min", Question::Blurred),
     ("verify.luma_p99_min", Question::TooDark),
     ("verify.luma_p05_max", Question::Overexposed),
-    ("verify.brightness_max", Question::Overexposed),
+    ("verify.exposure_max", Question::Overexposed),
     ("verify.entropy_min", Question::LowInformation),
 ];
 

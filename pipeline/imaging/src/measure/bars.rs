@@ -30,6 +30,22 @@ impl<'a> Window<'a> {
         Self { luma, left: 0, top: 0, width: luma.width as usize, height: luma.height as usize }
     }
 
+    /// The picture with its bars.
+    pub(super) fn outside(&self) -> Self {
+        Self::whole(self.luma)
+    }
+
+    /// Whether there are no bars.
+    pub(super) fn is_whole(&self) -> bool {
+        (self.width, self.height) == (self.luma.width as usize, self.luma.height as usize)
+    }
+
+    /// The same rectangle of what belongs to the pixels of the plane, row by row.
+    pub(super) fn rows_of<'b, T>(&self, pixels: &'b [T]) -> impl ExactSizeIterator<Item = &'b [T]> {
+        let rows = pixels.chunks_exact(self.luma.width.max(1) as usize).skip(self.top).take(self.height);
+        rows.map(move |row| &row[self.left..][..self.width])
+    }
+
     pub(super) fn width(&self) -> usize {
         self.width
     }
