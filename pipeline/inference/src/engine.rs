@@ -28,7 +28,7 @@ use crate::{config::Config, error::InferenceError, manifest::Manifest, prepare::
 pub struct Output {
     /// As the model gives it, not normalised.
     pub embedding: Option<Vec<f32>>,
-    /// Softmax of the class scores: one a class, summing to 1.
+    /// One a class, summing to 1.
     pub probabilities: Option<Vec<f32>>,
 }
 
@@ -183,10 +183,11 @@ fn answer(runner: &mut Runner, manifest: &Manifest, batch: &[&Tensor]) -> Result
     }
     let mut rows = rows.into_iter();
     let mut embeddings = manifest.outputs.embedding.as_ref().and_then(|_| rows.next()).map(Vec::into_iter);
-    let mut logits = manifest.outputs.logits.as_ref().and_then(|_| rows.next()).map(Vec::into_iter);
+    let probability = if manifest.outputs.probabilities.is_some() { |row| row } else { softmax };
+    let mut classes = rows.next().map(Vec::into_iter);
     let outputs = batch.iter().map(|_| Output {
         embedding: embeddings.as_mut().and_then(Iterator::next),
-        probabilities: logits.as_mut().and_then(Iterator::next).map(softmax),
+        probabilities: classes.as_mut().and_then(Iterator::next).map(probability),
     });
     Ok(outputs.collect())
 }

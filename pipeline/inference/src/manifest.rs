@@ -84,7 +84,7 @@ pub struct OutputOf {
     pub dim: usize,
 }
 
-/// What is asked of the graph; at least one of the two.
+/// What is asked of the graph; at least one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outputs {
@@ -92,12 +92,19 @@ pub struct Outputs {
     pub embedding: Option<OutputOf>,
     /// Class scores before softmax.
     pub logits: Option<OutputOf>,
+    /// Class probabilities, of a graph that ends in its softmax; in place of `logits`.
+    pub probabilities: Option<OutputOf>,
 }
 
 impl Outputs {
-    /// Those that are there, the embedding first.
+    /// Those that are there, the embedding first, then the classes.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &OutputOf> {
-        self.embedding.iter().chain(&self.logits)
+        self.embedding.iter().chain(self.classes())
+    }
+
+    /// Logits or probabilities.
+    fn classes(&self) -> Option<&OutputOf> {
+        self.logits.as_ref().or(self.probabilities.as_ref())
     }
 }
 
@@ -116,7 +123,7 @@ pub struct Manifest {
     pub licence: String,
     /// Where the weights come from.
     pub source: String,
-    /// File below the models folder: one class a line in the order of `logits`, synonyms separated by `, `.
+    /// File below the models folder: one class a line in the order of the scores, synonyms separated by `, `.
     pub labels: Option<PathBuf>,
     pub input: Input,
     pub outputs: Outputs,
@@ -146,12 +153,12 @@ impl Manifest {
 
     /// The class names in the order of the scores, each with its synonyms separated by `, `; empty without a list.
     pub fn labels(&self) -> Result<Vec<String>, InferenceError> {
-        let (Some(file), Some(logits)) = (&self.labels, &self.outputs.logits) else { return Ok(Vec::new()) };
+        let (Some(file), Some(classes)) = (&self.labels, self.outputs.classes()) else { return Ok(Vec::new()) };
         let path = self.models_dir.join(file);
         let bytes = self.read(&path)?;
         let names: Vec<String> = String::from_utf8_lossy(&bytes).lines().map(str::to_owned).collect();
-        if names.len() != logits.dim {
-            let fault = format!("`{}` has {} lines, the model {} classes", path.display(), names.len(), logits.dim);
+        if names.len() != classes.dim {
+            let fault = format!("`{}` has {} lines, the model {} classes", path.display(), names.len(), classes.dim);
             return Err(InferenceError::WrongModel { model: self.name.clone(), fault });
         }
         Ok(names)
@@ -190,7 +197,9 @@ impl Manifest {
         } else if !input.normalise.as_ref().is_none_or(Normalise::makes_sense) {
             "`mean` and `std` of `input.normalise` must be numbers, and no `std` zero"
         } else if self.outputs.iter().next().is_none() {
-            "neither `outputs.embedding` nor `outputs.logits` is there; a model without outputs is of no use"
+            "none of `outputs.embedding`, `logits` and `probabilities` is there; a model without outputs is of no use"
+        } else if self.outputs.logits.is_some() && self.outputs.probabilities.is_some() {
+            "`outputs.logits` and `outputs.probabilities` are both there; name one of them"
         } else if self.outputs.iter().any(|o| o.dim == 0) {
             "an output's `dim` is 0"
         } else {

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Shortest side a picture must have, in pixels, after being turned upright.
     pub side_min: u32,
-    /// Least acuity: how steep edges are, whatever their contrast; below it the picture is refused as `blurred`. A
-    /// person sees blur from there on; of untouched photos fewer than 1 % lie below (docs/BENCHMARKS.md, quality rules).
+    /// Least acuity: how steep edges are, whatever their contrast; below it the picture is refused as `blurred`. Of
+    /// untouched photos 1 in 200 lies below, of those with a normal blur of 2 pixels on 400 next to none above
+    /// (docs/BENCHMARKS.md, quality rules).
     pub acuity_min: f32,
     /// Least variance of the Laplacian of the preview's luma; below it nothing is left to be sharp: `blurred`. Very
     /// wide blur leaves no edge whose steepness could be told.
@@ -22,8 +23,9 @@ pub struct Config {
     /// Most 5th percentile of luma, 0 to 1; above it even the dark parts are bright: `overexposed`. Fog, lifted light. Of
     /// untouched photos none was above .64.
     pub luma_p05_max: f32,
-    /// Most exposure, 0 to 1: `(2 mean luma + share of pixels with a colour cut off at white) / 3`, a backdrop of pure white
-    /// all round left out; above it the light is blown out: `overexposed`. TODO
+    /// Most exposure, 0 to 1: `(2 mean luma + share of pixels with a colour cut off at white) / 3`; above it the light is
+    /// blown out: `overexposed`. Goods on a backdrop of pure white count 0.55 at most; below that they are refused as
+    /// well. Of untouched photos of clothes 1 in 400 lies above (docs/BENCHMARKS.md, quality rules).
     pub exposure_max: f32,
     /// Least entropy of luma in bits, 0 to 8; below it the picture is empty: `low_information`.
     pub entropy_min: f32,
@@ -35,6 +37,9 @@ pub struct Config {
     /// Most share of the picture that is bars along its sides, 0 to 1; above it: `letterboxed`. Off (1), for inside of the
     /// bars there is a whole photo, and all other rules look there.
     pub bars_max: f32,
+    /// Most probability of a safety model that a picture is unsafe; above it: `unsafe`. Asked only where `model.safety`
+    /// names a model. `0.8` is what the makers of open_nsfw call very likely unsafe; below `0.2` very likely safe.
+    pub unsafe_max: f32,
     /// Least probability the classifier must give to the label or its kin; below it the label is absurd, but only
     /// where the classifier knows the label at all and is sure of something else (`top_probability_min`).
     pub label_score_min: f32,
@@ -46,15 +51,16 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             side_min: 64,
-            acuity_min: 0.25,
+            acuity_min: 0.24,
             sharpness_min: 4.0,
             luma_p99_min: 0.32,
             luma_p05_max: 0.7,
-            exposure_max: 0.6,
+            exposure_max: 0.57,
             entropy_min: 0.5,
             transparent_max: 0.98,
             noise_max: 1.0,
             bars_max: 1.0,
+            unsafe_max: 0.8,
             label_score_min: 0.0005,
             top_probability_min: 0.9,
         }
@@ -71,6 +77,7 @@ impl Config {
             ("verify.transparent_max", self.transparent_max),
             ("verify.noise_max", self.noise_max),
             ("verify.bars_max", self.bars_max),
+            ("verify.unsafe_max", self.unsafe_max),
             ("verify.label_score_min", self.label_score_min),
             ("verify.top_probability_min", self.top_probability_min),
         ];

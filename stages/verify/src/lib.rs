@@ -1,4 +1,4 @@
-//! Verify: refuses pictures that break a quality rule, and doubts labels that are absurd.
+//! Verify: refuses pictures that break a quality rule or are unsafe, and doubts labels that are absurd.
 //!
 //! Takes    `ImageUnique`. Gives `ImageVerified`, or answers `rejected` (a rule) or `held` (the label).
 //! Keeps    the vector of what passes, so that embed need not look again; the state of what does not.
@@ -16,7 +16,7 @@ use dih_core::{
     Delivery, Notice, Outcome, Stage, StageError, StageName,
     calibration::Calibrations,
     event::{Image, ImageUnique, ImageVerified},
-    ports::{Index, StoreError, Vision},
+    ports::{Index, Safety, StoreError, Vision},
     record::{Change, State},
     verdict::{Answer, Decision, Status},
 };
@@ -32,17 +32,24 @@ pub struct Verify {
     vision: Arc<dyn Vision>,
     vocabulary: Vocabulary,
     calibrations: Calibrations,
+    safety: Option<Arc<dyn Safety>>,
 }
 
 impl Verify {
     pub fn new(config: Config, index: Arc<dyn Index>, vision: Arc<dyn Vision>) -> Self {
         let vocabulary = Vocabulary::new(vision.classes());
-        Self { config, index, vision, vocabulary, calibrations: Calibrations::default() }
+        Self { config, index, vision, vocabulary, calibrations: Calibrations::default(), safety: None }
     }
 
     /// Writes the measured errors of the thresholds into the lineage of what they refuse.
     pub fn calibrated(self, calibrations: Calibrations) -> Self {
         Self { calibrations, ..self }
+    }
+
+    /// Has every picture that keeps the rules looked at by a safety model, before any other model.
+    #[must_use]
+    pub fn guarded(self, safety: Option<Arc<dyn Safety>>) -> Self {
+        Self { safety, ..self }
     }
 
     /// Adds what a class map and the taxonomy say of the classifier's classes.
@@ -53,8 +60,9 @@ impl Verify {
     }
 
     /// Refuses the picture; whoever repeated it is decided again.
-    async fn reject(&self, mut image: Image, breach: &Breach) -> Result<Outcome, StageError> {
+    async fn reject(&self, mut image: Image, breach: &Breach, by: Option<&str>) -> Result<Outcome, StageError> {
         let decision = Decision::new(StageName::Verify, breach.reason).scored(breach.score, breach.threshold);
+        let decision = by.into_iter().fold(decision, Decision::by);
         let error = self.calibrations.of(breach.setting, breach.threshold);
         image.lineage.push(decision.calibrated(error));
         let change = Change { reason: Some(breach.reason.into()), ..Change::to(State::Rejected) };
@@ -62,6 +70,19 @@ impl Verify {
         let released = succession::release(&*self.index, image.id).await?;
         let answer = Answer::about(&image, Status::Rejected, StageName::Verify, breach.reason);
         Ok(Outcome::answer(answer.because(breach.to_string())).and_all(released))
+    }
+
+    /// Asks the safety model, if there is one. Refused, not held: what is held is shown to people, and published beside
+    /// the version.
+    async fn guard(&self, mut image: Image) -> Result<Outcome, StageError> {
+        let Some(safety) = &self.safety else { return self.look(image).await };
+        let score = safety.unsafe_score(image.id).await?;
+        if let Some(breach) = rules::safety(score, &self.config).breach() {
+            return self.reject(image, &breach, Some(safety.model())).await;
+        }
+        let decision = Decision::new(StageName::Verify, "safe").scored(score, self.config.unsafe_max);
+        image.lineage.push(decision.by(safety.model()));
+        self.look(image).await
     }
 
     /// Looks at the picture once, for the label now and for the vector later.
@@ -121,8 +142,8 @@ impl Stage for Verify {
             return Ok(said);
         }
         match breach(image.size, &image.measures, &self.config) {
-            Some(breach) => self.reject(image, &breach).await,
-            None => self.look(image).await,
+            Some(breach) => self.reject(image, &breach, None).await,
+            None => self.guard(image).await,
         }
     }
 

@@ -89,6 +89,12 @@ pub fn rules(size: Size, m: &Measures, config: &Config) -> [Rule; 10] {
     ]
 }
 
+/// The rule about what a safety model said.
+pub(crate) fn safety(score: f32, config: &Config) -> Rule {
+    let (setting, threshold) = ("verify.unsafe_max", config.unsafe_max);
+    Rule { reason: "unsafe", setting, bound: Bound::AtMost, score: Some(score), threshold }
+}
+
 /// The first rule that the picture breaks.
 pub fn breach(size: Size, measures: &Measures, config: &Config) -> Option<Breach> {
     rules(size, measures, config).iter().find_map(Rule::breach)

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use dih_core::{
     Delivery, ImageId, Notice, Outcome, Stage, StageError, UploadSeq,
     event::{Image, ImageUnique, VectorSpace},
-    ports::{Index, Sight, Vision},
+    ports::{Index, Safety, Sight, Vision},
     record::{Change, Record, State},
     repeat::{FoundBy, Repeat},
     sample::{self, image},
@@ -47,6 +47,20 @@ impl Vision for FixedSight {
             self.index.change(id, &change).await?;
         }
         Ok(Sight { embedding: vec![3.0, 4.0], probabilities: Some(self.probabilities.clone()) })
+    }
+}
+
+/// Says the same of every picture.
+#[derive(Debug)]
+struct FixedSafety(f32);
+
+#[async_trait]
+impl Safety for FixedSafety {
+    fn model(&self) -> &str {
+        "guard"
+    }
+    async fn unsafe_score(&self, _image: ImageId) -> Result<f32, StageError> {
+        Ok(self.0)
     }
 }
 
@@ -143,6 +157,33 @@ async fn a_refused_photo_hands_over_to_its_repeats_and_says_so_again_when_asked_
         assert_eq!((again.image.id, again.image.epoch.0), (copy.id, 1));
     }
     assert_eq!(scene.state(&dark).await, State::Rejected);
+}
+
+#[tokio::test]
+async fn an_unsafe_photo_is_refused_by_score_and_model_and_never_looked_at() {
+    let mut scene = scene(0.7).await;
+    scene.stage = scene.stage.guarded(Some(Arc::new(FixedSafety(0.81))));
+    let photo = image(1, 1);
+    scene.claim(&photo, State::Unique).await;
+    let outcome = scene.process(photo.clone()).await;
+    let [Notice::Answer(answer)] = &outcome.notices[..] else { panic!("{outcome:?}") };
+    assert_eq!((answer.status, answer.reason.as_str()), (Status::Rejected, "unsafe"));
+    let decision = answer.lineage.last().expect("the decision");
+    assert_eq!((decision.score, decision.threshold, decision.model.as_deref()), (Some(0.81), Some(0.8), Some("guard")));
+    assert_eq!(scene.state(&photo).await, State::Rejected);
+    assert_eq!(scene.index.vector(photo.id, &scene.space).await.expect("memory"), None);
+}
+
+#[tokio::test]
+async fn a_safe_photo_passes_with_its_score() {
+    let mut scene = scene(0.7).await;
+    scene.stage = scene.stage.guarded(Some(Arc::new(FixedSafety(0.1))));
+    let photo = image(1, 1);
+    scene.claim(&photo, State::Unique).await;
+    let outcome = scene.process(photo).await;
+    let [Notice::Verified(verified)] = &outcome.notices[..] else { panic!("{outcome:?}") };
+    let said: Vec<_> = verified.image.lineage.iter().map(|d| (d.what.as_str(), d.score)).collect();
+    assert_eq!(said, [("safe", Some(0.1)), ("label_plausible", Some(0.7))]);
 }
 
 #[tokio::test]

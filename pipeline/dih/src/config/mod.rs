@@ -128,6 +128,9 @@ pub struct Model {
     /// A built-in model, or the manifest file of another. Left out, `efficientnet-lite0-int8`; on a GPU, and for a
     /// collection begun with it, `efficientnet-lite0-fp32`. Vectors of different models are never compared.
     pub manifest: Option<PathBuf>,
+    /// A model that tells unsafe pictures, which verify then refuses above `verify.unsafe_max`: `open-nsfw`, which
+    /// `tools/setup safety` fetches, or the manifest file of one with a class called `unsafe`. Left out, none is asked.
+    pub safety: Option<PathBuf>,
     /// Folder that holds the model files. Left out, the one that `make setup` filled is found.
     pub folder: Option<PathBuf>,
     /// CSV that says which labels the classes stand for (`class,name,label`). Left out, that of the built-in model.

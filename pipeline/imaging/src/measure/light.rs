@@ -4,9 +4,9 @@
 //! Idea     a photo with too much light is bright, and its colours are cut off: red first in skin, blue first in a sky. A
 //!          mean alone takes a pale wall for too much light, a share of cut-off pixels alone a lamp in the dark. Goods on a
 //!          backdrop of pure white are bright and cut off as well, but not burnt: where white lies all round, and colours
-//!          are hardly ever cut off alone, white counts as bright only. The sum was chosen among others on photos with more
+//!          are hardly ever cut off alone, the exposure is capped. The sum was chosen among others on photos with more
 //!          light; see docs/BENCHMARKS.md.
-//! Weak at  grey things on a white sheet and far too much light: they pass for goods on a backdrop.
+//! Weak at  dark things on a white sheet and far too much light: they pass for goods on a backdrop.
 
 use super::bars::Window;
 
@@ -21,26 +21,27 @@ const FRAME_WHITE_MIN: f64 = 0.9;
 /// on white 5 of 8 have fewer; of other photos at three times their light, with white all round, a third.
 const PARTLY_MAX: f64 = 0.05;
 
+/// Most exposure of a photo that may show goods on a backdrop, below what is refused by default and above nearly all other
+/// photos: whether it is a backdrop or burnt cannot be told for sure. Who refuses from less on refuses backdrops as well.
+const BACKDROP_MAX: f64 = 0.55;
+
 /// What is burnt out, and of which part.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Light {
     burnt: u64,
     /// Whether bars count.
     with_bars: bool,
+    has_backdrop: bool,
 }
 
 impl Light {
     /// `clipped` is how many pixels of the whole picture are cut off.
     pub(super) fn of(inside: &Window<'_>, rgb: &[[u8; 3]], clipped: u64) -> Self {
-        let inner = |is: fn(&[u8; 3]) -> bool| count(inside, rgb, is);
-        if clipped > 0 && is_backdrop(inside, rgb, clipped) {
-            return Self { burnt: inner(is_clipped) - inner(is_white), with_bars: false };
-        }
+        let has_backdrop = clipped > 0 && has_backdrop(inside, rgb, clipped);
         // A wide rim that is burnt out is no bar of a letterbox, but the worst of the picture.
-        match inside.is_whole() || bars_are_white(inside) {
-            true => Self { burnt: clipped, with_bars: true },
-            false => Self { burnt: inner(is_clipped), with_bars: false },
-        }
+        let with_bars = inside.is_whole() || bars_are_white(inside);
+        let burnt = if with_bars { clipped } else { count(inside, rgb, is_clipped) };
+        Self { burnt, with_bars, has_backdrop }
     }
 
     /// `(2 mean + burnt) / 3`: mean luma and the share of burnt pixels, both 0 to 1. `mean` is that of the inside, 0 to 255.
@@ -50,14 +51,15 @@ impl Light {
             true => (whole, sum(&whole) as f64 / pixels(&whole)),
             false => (*inside, mean),
         };
-        (2.0 * mean / 255.0 + self.burnt as f64 / pixels(&seen)) / 3.0
+        let exposure = (2.0 * mean / 255.0 + self.burnt as f64 / pixels(&seen)) / 3.0;
+        if self.has_backdrop { exposure.min(BACKDROP_MAX) } else { exposure }
     }
 }
 
-/// Whether what is white is the backdrop of goods.
-fn is_backdrop(inside: &Window<'_>, rgb: &[[u8; 3]], clipped: u64) -> bool {
-    let is_framed = |window: &Window<'_>| frame_white(window, rgb) >= FRAME_WHITE_MIN;
+/// Whether white lies all round, of the whole picture or inside of the bars, and hardly any colour is cut off alone.
+fn has_backdrop(inside: &Window<'_>, rgb: &[[u8; 3]], clipped: u64) -> bool {
     let whole = inside.outside();
+    let is_framed = |window: &Window<'_>| frame_white(window, rgb) >= FRAME_WHITE_MIN;
     if !(is_framed(&whole) || !inside.is_whole() && is_framed(inside)) {
         return false;
     }
@@ -141,7 +143,7 @@ mod tests {
     fn black_is_0_and_what_is_burnt_counts_beside_the_mean() {
         check(exposure(|_, _| [0; 3]), 0.0);
         check(exposure(|_, _| [51; 3]), 2.0 * 0.2 / 3.0);
-        let half = |x: u32, _| if x % 2 == 0 { [255, 255, 0] } else { [0; 3] };
+        let half = |x: u32, _| if x.is_multiple_of(2) { [255, 255, 0] } else { [0; 3] };
         check(exposure(half), (2.0 * 0.5 * 0.886 + 0.5) / 3.0);
     }
 
@@ -152,9 +154,9 @@ mod tests {
     }
 
     #[test]
-    fn the_white_of_a_backdrop_is_bright_but_not_burnt() {
-        let on_white = on([255; 3], [60; 3], [130; 3]);
-        check(on_white - on([245; 3], [60; 3], [130; 3]), 2.0 * 0.7 * 10.0 / 255.0 / 3.0);
+    fn goods_on_white_are_capped_below_what_is_refused() {
+        check(on([255; 3], [60; 3], [130; 3]), 0.55);
+        check(on([255, 255, 240], [60; 3], [130; 3]), (2.0 * (0.7 * 253.0 + 0.3 * 95.0) / 255.0 + 0.7) / 3.0);
     }
 
     #[test]

@@ -128,7 +128,8 @@ impl World {
             let near = self.fingerprints(of).upright().0;
             bits[0] = (0..flips).fold(near, |bits, i| bits ^ 1 << (self.dice(n, 2_000 + i) % 64));
         }
-        Fingerprints { orientations: bits.map(Fingerprint) }
+        let parts = std::array::from_fn(|i| Fingerprint(self.dice(n, 1_100 + i as u64)));
+        Fingerprints { orientations: bits.map(Fingerprint), parts: Some(parts) }
     }
 
     /// A random number for photo or subject `n`, one of many.
