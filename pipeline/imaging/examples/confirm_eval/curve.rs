@@ -29,11 +29,13 @@ impl Counts {
 pub(crate) struct Curve([Counts; THRESHOLDS.len()]);
 
 impl Curve {
-    /// Compares a pair at every threshold.
+    /// Compares a pair at every threshold; what is refused at the lowest is refused at all.
     pub(crate) fn pair(&mut self, same: bool, copy: &Features, original: &Features, policy: &Policy) {
+        let mut is_same = true;
         for (counts, agreement_min) in self.0.iter_mut().zip(THRESHOLDS) {
             let policy = Policy { agreement_min, ..policy.clone() };
-            match (compare(copy, original, &policy).is_ok(), same) {
+            is_same = is_same && compare(copy, original, &policy).is_ok();
+            match (is_same, same) {
                 (true, true) => counts.found += 1,
                 (false, true) => counts.missed += 1,
                 (true, false) => counts.wrong += 1,

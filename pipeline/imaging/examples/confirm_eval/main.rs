@@ -50,7 +50,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let photo = image::open(&original.path)?.to_rgb8();
         let donor = Seen::picture(&originals[(index + 7) % originals.len()]);
         for copy in copies(&photo, &donor, index % 4 >= 2) {
-            let seen = Seen::read(&copy.jpeg, &original.path).ok_or(format!("{} cannot be read", copy.name))?;
+            let Some(seen) = Seen::read(&copy.jpeg, &original.path) else {
+                println!("{} of {} is refused", copy.name, original.path.display());
+                continue;
+            };
             report.preparation(|| drop(features(view(&seen.preview))));
             report.pair(copy.name, copy.truth, &seen, original);
             if copy.truth == Truth::Same {

@@ -50,6 +50,10 @@ const EXACT_START_MIN: f32 = 0.9;
 /// Share of agreeing blocks from which a start is taken as exact, and refining it is idle. Chosen, not measured.
 const EXACT_MIN: f32 = 0.95;
 
+/// Share of agreeing blocks below which colours must be twice as near: a watermark spoils blocks and leaves the colours,
+/// another garment on the same floor spoils both. Chosen on every second photo of the evaluation.
+const PLAIN_MIN: f32 = 0.8;
+
 /// How much farther apart than the limit colours may be while the map is still rough.
 const ROUGH_COLOUR: f32 = 1.25;
 
@@ -186,7 +190,8 @@ impl Pair<'_> {
             return Err(Refusal::TooLittleShared { shared });
         }
         let colour = blocks::colour(self.repeat.chroma(), self.original.chroma(), map, tally.light.gain);
-        if colour > policy.colour_max {
+        let colour_max = if tally.agreement() < PLAIN_MIN { policy.colour_max / 2.0 } else { policy.colour_max };
+        if colour > colour_max {
             return Err(Refusal::ColourDiffers { distance: colour });
         }
         let (transform, mirrored) = self.in_pixels(map);

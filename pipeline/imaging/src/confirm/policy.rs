@@ -38,7 +38,7 @@ pub struct Policy {
     pub block_texture_min: f32,
     /// Difference of a block's mean luma, in grey levels after gain and offset, above which it disagrees even when flat.
     pub block_level_max: f32,
-    /// Largest mean distance of chroma over the overlap, 0 to 255.
+    /// Largest mean distance of chroma over the overlap, 0 to 255; half of it where more than a fifth of the blocks differ.
     pub colour_max: f32,
 }
 

@@ -217,6 +217,26 @@ fn the_same_drawing_in_other_colours_is_another_picture() {
 }
 
 #[test]
+fn the_more_blocks_differ_the_nearer_must_colours_be() {
+    let grey = |p: &Picture| Picture::draw(320, 240, |x, y| [p.at(x, y)[1] / 2 + 40; 3]);
+    let tinted = |p: &Picture| {
+        Picture::draw(320, 240, |x, y| {
+            let [r, g, b] = p.at(x, y);
+            [r + 18, g, b]
+        })
+    };
+    for seed in SEEDS {
+        let (scene, other) = (grey(&Picture::scene(seed)), grey(&Picture::scene(seed + 50)));
+        let patched = scene.patched(&other, 46);
+        let answer = |copy: &Picture| compare(&copy.features(), &scene.features(), &Policy::default());
+        assert!(answer(&tinted(&scene)).is_ok(), "scene {seed}, tinted: {:?}", answer(&tinted(&scene)));
+        assert!(answer(&patched).is_ok(), "scene {seed}, patched: {:?}", answer(&patched));
+        let both = answer(&tinted(&patched));
+        assert!(matches!(both, Err(Refusal::ColourDiffers { .. })), "scene {seed}, both: {both:?}");
+    }
+}
+
+#[test]
 fn a_small_cut_out_is_no_repeat_of_the_whole() {
     for seed in SEEDS {
         let scene = Picture::scene(seed);
