@@ -158,6 +158,31 @@ async fn merging_and_reopening_lose_nothing_and_double_nothing() {
     }
 }
 
+/// Else each search would go through many graphs, or compare with many that wait for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn by_itself_it_keeps_a_large_graph_a_recent_one_and_few_that_wait() {
+    const N: u64 = 1_500;
+    let home = home();
+    let index = open_restless(home.path());
+    for n in 0..N {
+        put(&index, n).await;
+        index.commit().await.expect("commits");
+    }
+    let deadline = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let info = index.parts.vectors.engine().read("look", |shard| Ok(shard.info())).expect("looks");
+        let waiting = info.points_count.saturating_sub(info.indexed_vectors_count);
+        if info.segments_count <= 3 && waiting < 64 {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{} segments, {waiting} wait", info.segments_count);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        index.commit().await.expect("commits");
+    }
+    assert_eq!(known(&index, N).await.len() as u64, N);
+    index.close().await.expect("closes");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_and_commits_go_on_while_segments_are_merged() {
     let home = home();
