@@ -40,6 +40,20 @@ impl<'a> Window<'a> {
         (self.width, self.height) == (self.luma.width as usize, self.luma.height as usize)
     }
 
+    /// Whether there are bars, and all are at least so light. A bar has one tone, so a pixel at its outer end tells it.
+    pub(super) fn bars_are_from(&self, level: u8) -> bool {
+        let whole = self.outside();
+        let (right, bottom) = (whole.width.saturating_sub(1), whole.height.saturating_sub(1));
+        let (x, y) = (self.left + self.width / 2, self.top + self.height / 2);
+        let bars = [
+            (self.top > 0, x, 0),
+            (self.top + self.height < whole.height, x, bottom),
+            (self.left > 0, 0, y),
+            (self.left + self.width < whole.width, right, y),
+        ];
+        !self.is_whole() && bars.iter().all(|(is_there, x, y)| !is_there || whole.row(*y)[*x] >= level)
+    }
+
     /// The same rectangle of what belongs to the pixels of the plane, row by row.
     pub(super) fn rows_of<'b, T>(&self, pixels: &'b [T]) -> impl ExactSizeIterator<Item = &'b [T]> {
         let rows = pixels.chunks_exact(self.luma.width.max(1) as usize).skip(self.top).take(self.height);

@@ -39,7 +39,7 @@ impl Light {
     pub(super) fn of(inside: &Window<'_>, rgb: &[[u8; 3]], clipped: u64) -> Self {
         let has_backdrop = clipped > 0 && has_backdrop(inside, rgb, clipped);
         // A wide rim that is burnt out is no bar of a letterbox, but the worst of the picture.
-        let with_bars = inside.is_whole() || bars_are_white(inside);
+        let with_bars = inside.is_whole() || inside.bars_are_from(CUT_OFF);
         let burnt = if with_bars { clipped } else { count(inside, rgb, is_clipped) };
         Self { burnt, with_bars, has_backdrop }
     }
@@ -65,11 +65,6 @@ fn has_backdrop(inside: &Window<'_>, rgb: &[[u8; 3]], clipped: u64) -> bool {
     }
     let white = count(&whole, rgb, is_white);
     (clipped - white) as f64 <= PARTLY_MAX * white as f64
-}
-
-fn bars_are_white(inside: &Window<'_>) -> bool {
-    let whole = inside.outside();
-    (sum(&whole) - sum(inside)) as f64 >= f64::from(CUT_OFF) * (pixels(&whole) - pixels(inside))
 }
 
 /// Sum of the luma.
