@@ -4,6 +4,6 @@ mod paths;
 mod photos;
 mod world;
 
-pub use paths::{dih_binary, readers_python, repository, shared_data, tools};
+pub use paths::{dih_binary, make_by_python, readers_python, repository, shared_data, tools};
 pub use photos::{Photo, clothing, write_csv};
 pub use world::{Verdict, World};

@@ -1,8 +1,11 @@
 //! Where things are on the machine that runs the tests.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
@@ -35,6 +38,15 @@ pub fn readers_python() -> Result<PathBuf> {
         bail!("{} is missing; run `make setup-readers`", python.display());
     }
     Ok(python)
+}
+
+/// Runs a Python script that writes files into a folder, its first argument. It can import what lies in `tests/readers`.
+pub fn make_by_python(script: &str, folder: &Path) -> Result<()> {
+    let mut python = Command::new(readers_python()?);
+    let made =
+        python.args(["-c", script]).arg(folder).env("PYTHONPATH", repository().join("tests/readers")).output()?;
+    ensure!(made.status.success(), "a script failed: {}", String::from_utf8_lossy(&made.stderr));
+    Ok(())
 }
 
 /// Real photos that may not be part of the repository: `shared/data` beside one of the parent folders.

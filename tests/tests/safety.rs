@@ -1,31 +1,16 @@
 //! A safety model, named in the configuration, refuses what it calls unsafe: shown on a tiny ONNX file that takes red for it.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use anyhow::{Context, Result};
-use dih_tests::{World, readers_python};
+use dih_tests::{World, make_by_python};
 
 /// Writes model, class names, manifest and photos.
 const MAKE: &str = r#"
 import sys, os, hashlib, numpy as np
 from PIL import Image
 d = sys.argv[1]
-def varint(n):
-    out = b''
-    while n > 127: out += bytes([n & 127 | 128]); n >>= 7
-    return out + bytes([n])
-def num(field, n): return varint(field << 3) + varint(n)
-def sub(field, *parts):  # field numbers are those of onnx.proto
-    body = b''.join(p.encode() if isinstance(p, str) else p for p in parts)
-    return varint(field << 3 | 2) + varint(len(body)) + body
-def node(op, ins, out, *attributes):
-    return sub(1, *[sub(1, i) for i in ins], sub(2, out), sub(4, op), *attributes)
-def attribute(name, value): return sub(5, sub(1, name), num(3, value), num(20, 2))
-def tensor(name, a):
-    return sub(5, *[num(1, n) for n in a.shape], num(2, 1), sub(8, name), sub(9, a.tobytes()))
-def value(field, name, shape):
-    dims = [sub(1, sub(2, 'n'))] + [sub(1, num(1, n)) for n in shape]
-    return sub(field, sub(1, name), sub(2, sub(1, num(1, 1), sub(2, *dims))))
+from onnx_writer import attribute, node, num, sub, tensor, value
 w = np.array([[0, 0, 0], [-9, -9, 18]], np.float32)  # blue, green, red
 graph = sub(7, node('ReduceMean', ['input'], 'mean', sub(5, sub(1, 'axes'), num(8, 1), num(8, 2), num(20, 7)), attribute('keepdims', 0)),
     node('Gemm', ['mean', 'w', 'b'], 'scores', attribute('transB', 1)),
@@ -71,8 +56,7 @@ fn what_a_safety_model_calls_unsafe_is_refused_by_its_name_and_score() -> Result
     let world = World::new()?;
     let dir = world.home().join("safety");
     fs::create_dir_all(&dir)?;
-    let made = Command::new(readers_python()?).args(["-c", MAKE]).arg(&dir).output()?;
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    make_by_python(MAKE, &dir)?;
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
     fs::write(world.home().join("dih.toml"), format!("[model]\nsafety = {:?}\n", path("red.toml")))?;
     world.run(&["import", &path("photos")])?;

@@ -1,33 +1,18 @@
 //! Any ONNX classifier with a class map is a label witness: shown on a file with the interface of the ResNet_v1 that was
 //! published with Open Images, 5,000 outputs whose classes are label ids.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result};
-use dih_tests::{World, readers_python};
+use dih_tests::{World, make_by_python};
 
 /// Writes model, class names, class map, taxonomy and photos. Class 17 is as sure as a photo is red, class 4242 as it is
 /// blue; every other class is never sure.
 const MAKE: &str = r#"
-import sys, os, hashlib, struct, numpy as np
+import sys, os, hashlib, numpy as np
 from PIL import Image
 d = sys.argv[1]
-def varint(n):
-    out = b''
-    while n > 127: out += bytes([n & 127 | 128]); n >>= 7
-    return out + bytes([n])
-def num(field, n): return varint(field << 3) + varint(n)
-def sub(field, *parts):  # field numbers are those of onnx.proto
-    body = b''.join(p.encode() if isinstance(p, str) else p for p in parts)
-    return varint(field << 3 | 2) + varint(len(body)) + body
-def node(op, ins, out, *attributes):
-    return sub(1, *[sub(1, i) for i in ins], sub(2, out), sub(4, op), *attributes)
-def attribute(name, value): return sub(5, sub(1, name), num(3, value), num(20, 2))
-def tensor(name, a):
-    return sub(5, *[num(1, n) for n in a.shape], num(2, 1), sub(8, name), sub(9, a.tobytes()))
-def value(field, name, shape):
-    dims = [sub(1, sub(2, 'n'))] + [sub(1, num(1, n)) for n in shape]
-    return sub(field, sub(1, name), sub(2, sub(1, num(1, 1), sub(2, *dims))))
+from onnx_writer import attribute, node, num, sub, tensor, value
 w = np.zeros((5000, 3), np.float32); w[17] = [40, -20, -20]; w[4242] = [-20, -20, 40]
 graph = sub(7, node('GlobalAveragePool', ['input'], 'pool'),
     node('Flatten', ['pool'], 'embedding', attribute('axis', 1)),
@@ -81,8 +66,7 @@ fn a_classifier_of_five_thousand_classes_judges_labels_through_its_map() -> Resu
     let world = World::new()?;
     let dir = world.home().join("witness");
     fs::create_dir_all(&dir)?;
-    let made = Command::new(readers_python()?).args(["-c", MAKE]).arg(&dir).output()?;
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    make_by_python(MAKE, &dir)?;
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
     let config = format!(
         "[model]\nmanifest = {:?}\nfolder = {:?}\nclass_map = {:?}\n[taxonomy]\nclasses = {:?}\nhierarchy = {:?}\n",
