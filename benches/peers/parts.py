@@ -99,14 +99,16 @@ def row(part, tool, setting, used=None, what="", **more):
 
 # --- repeats
 
-# Distances that a peer's pairs are cut at: as it comes, as documented elsewhere, and every one to find the best.
+# Distances that a peer's pairs are cut at: as it comes, as documented elsewhere, and every one to find the best. FiftyOne's
+# are of Euclid, between vectors of length 1: .2 is a cosine of .98, .4 one of .92.
 BITS = [0, 2, 4, 6, 8, 10, 12, 14, 16]
 COSINES = [round(n / 200, 3) for n in range(0, 31)]
+LENGTHS = [round(n / 50, 2) for n in range(0, 31)]
 SETTINGS = {
     "imagededup": ({"at most 10 bits (default)": 10}, BITS),
     "fastdup": ({"cosine >= .90 (default)": 0.10, "cosine >= .93": 0.07}, COSINES),
     "fastdup k=5": ({"cosine >= .90, nearest 5": 0.10, "cosine >= .93, nearest 5": 0.07}, COSINES),
-    "FiftyOne": ({"distance <= .2 (default)": 0.2, "distance <= .1": 0.1}, COSINES + [0.175, 0.2, 0.225, 0.25]),
+    "FiftyOne": ({"distance <= .2 (default)": 0.2, "distance <= .4": 0.4}, LENGTHS),
     "cleanvision": ({"near and exact duplicates (default)": 0}, []),
     "Data-Juicer": ({"equal pHash (default)": 0}, []),
 }

@@ -55,13 +55,14 @@ def data_juicer(files, out):
     os.environ["DATA_JUICER_CACHE_HOME"] = os.environ["HF_HOME"] = tempfile.mkdtemp()
     from data_juicer.core.data import NestedDataset
     from data_juicer.ops.deduplicator.image_deduplicator import ImageDeduplicator
+    from data_juicer.utils.constant import HashKeys
 
     operator = ImageDeduplicator(method="phash")
     samples = NestedDataset.from_list([{"images": [str(path)]} for path in photos(files)])
     hashed = samples.map(operator.compute_hash, num_proc=1)
     kept, _ = operator.process(hashed)
     groups = {}
-    for images, key in zip(hashed["images"], hashed["imagehash"]):
+    for images, key in zip(hashed["images"], hashed[HashKeys.imagehash]):
         groups.setdefault(key, []).append(pathlib.Path(images[0]).name)
     assert len(kept) == len(groups), "one of each hash is kept"
     write(out, {"pairs": all_pairs(groups.values())})
@@ -84,7 +85,8 @@ def fastdup_pairs(files, out, **options):
         run = fastdup.create(work_dir=work, input_dir=str(files))
         run.run(threshold=0.85, num_threads=1, overwrite=True, print_summary=False, **options)
         found = run.similarity()
-    rows = found[["filename_from", "filename_to", "distance"]].itertuples(index=False)
+    # Without a pair the table has no columns.
+    rows = found[["filename_from", "filename_to", "distance"]].itertuples(index=False) if len(found) else []
     write(out, {"pairs": [[pathlib.Path(a).name, pathlib.Path(b).name, 1 - float(cosine)] for a, b, cosine in rows]})
 
 
@@ -116,7 +118,7 @@ def cleanvision_of(files, out, checks):
 
 
 def fiftyone(files, out, model):
-    """Pairs by the cosine of vectors of EfficientNet-Lite0 (fp32), which it is given: its model zoo needs torch."""
+    """Pairs by the distance of vectors of EfficientNet-Lite0 (fp32, of length 1), which it is given: its zoo needs torch."""
     with tempfile.TemporaryDirectory() as home, database(home) as uri:
         os.environ |= {"HOME": home, "FIFTYONE_DATABASE_URI": uri, "FIFTYONE_DATABASE_VALIDATION": "0"}
         os.environ |= {"FIFTYONE_DO_NOT_TRACK": "1"}
@@ -124,10 +126,12 @@ def fiftyone(files, out, model):
         import fiftyone.brain
 
         paths = photos(files)
+        given = vectors(paths, model)
+        given /= (given**2).sum(axis=1, keepdims=True) ** 0.5
         dataset = fiftyone.Dataset("peers")
         dataset.add_samples([fiftyone.Sample(filepath=str(path)) for path in paths])
         name = dict(zip(dataset.values("id"), [path.name for path in paths]))
-        index = fiftyone.brain.compute_near_duplicates(dataset, threshold=0.25, embeddings=vectors(paths, model))
+        index = fiftyone.brain.compute_near_duplicates(dataset, threshold=0.6, embeddings=given)
         found = index.neighbors_map
         write(out, {"pairs": [[name[a], name[b], float(far)] for a, others in found.items() for b, far in others]})
 
