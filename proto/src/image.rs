@@ -1,9 +1,10 @@
 //! Facts about one image on its way.
 
+use bytes::Bytes;
 use dih_core::{
     Epoch, Millis,
     event::{Image, ImageClustered, ImageEmbedded, ImageStored, ImageUnique, ImageVerified, VectorSpace},
-    image::{Fingerprint, Fingerprints, Format, Measures, Size},
+    image::{Fingerprint, Fingerprints, Format, Measures, Size, Thumbnail},
 };
 
 use crate::{
@@ -37,6 +38,7 @@ impl Convert for Image {
                 parts: self.fingerprints.parts.iter().flatten().map(|f| f.0).collect(),
             }),
             lineage: self.lineage.iter().map(Convert::to_wire).collect(),
+            thumbnail: self.thumbnail.as_ref().map(|thumbnail| thumbnail.bytes().clone()),
         }
     }
 
@@ -55,6 +57,7 @@ impl Convert for Image {
             bytes: from_one(wire.bytes, "bytes")?,
             measures: Measures::from_wire(need(wire.measures, "measures")?).within("measures")?,
             fingerprints: fingerprints(&need(wire.fingerprints, "fingerprints")?).within("fingerprints")?,
+            thumbnail: wire.thumbnail.as_ref().map(thumbnail).transpose()?,
             lineage: crate::verdict::lineage(wire.lineage)?,
         })
     }
@@ -92,6 +95,12 @@ fn fingerprints(wire: &wire::Fingerprints) -> Result<Fingerprints, Fault> {
     let orientations = hashes(&wire.orientations, "orientations")?;
     let parts = if wire.parts.is_empty() { None } else { Some(hashes(&wire.parts, "parts")?) };
     Ok(Fingerprints { orientations, parts })
+}
+
+fn thumbnail(bytes: &Bytes) -> Result<Thumbnail, Fault> {
+    let wrong = || invalid("thumbnail", format!("has {} bytes, not {}", bytes.len(), Thumbnail::BYTES));
+    // A copy: records are kept for long, and would keep the message, too.
+    Thumbnail::new(Bytes::copy_from_slice(bytes)).ok_or_else(wrong)
 }
 
 fn hashes<const N: usize>(wire: &[u64], field: &'static str) -> Result<[Fingerprint; N], Fault> {

@@ -1,4 +1,5 @@
-//! What the stages tell each other. Ids, keys and measurements (about 1 kB), never pixels or vectors.
+//! What the stages tell each other. Ids, keys and measurements (about 1 kB, a thumbnail of 384 bytes among them), never
+//! a photo or a vector.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     BlobKey, DatasetName, DeviceId, Epoch, ImageId, Label, Millis, UploadSeq, VersionId,
-    image::{Fingerprints, Format, Measures, Size},
+    image::{Fingerprints, Format, Measures, Size, Thumbnail},
     verdict::Decision,
 };
 
@@ -51,6 +52,9 @@ pub struct Image {
     pub bytes: u64,
     pub measures: Measures,
     pub fingerprints: Fingerprints,
+    /// Of the preview. None in older records: then its pixels are looked at.
+    #[serde(default)]
+    pub thumbnail: Option<Thumbnail>,
     /// Decisions so far, in order.
     pub lineage: Vec<Decision>,
 }

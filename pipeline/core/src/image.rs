@@ -1,8 +1,12 @@
 //! What is known of a picture without looking at its pixels again.
 
+mod thumbnail;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+pub use thumbnail::Thumbnail;
 
 /// File format, told from the content; a file name is never believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

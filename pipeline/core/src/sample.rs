@@ -41,6 +41,7 @@ pub fn image(n: u8, upload: u64) -> Image {
             exposure: Some(0.35),
         },
         fingerprints: Fingerprints { orientations: [bits; 8], parts: None },
+        thumbnail: None,
         lineage: Vec::new(),
     }
 }

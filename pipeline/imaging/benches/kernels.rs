@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use dih_imaging::{Limits, Preview, fingerprint, measures_of, picture_jpeg, read, sample};
+use dih_imaging::{Limits, Preview, fingerprint::Grey, measures_of, picture_jpeg, read, sample};
 
 fn kernels(c: &mut Criterion) {
     let limits = Limits::default();
@@ -17,7 +17,7 @@ fn kernels(c: &mut Criterion) {
     c.bench_function("read 12 MP", |b| b.iter(|| read(black_box(&large), &limits)));
     c.bench_function("publish 0.2 MP", |b| b.iter(|| picture_jpeg(black_box(&small), &limits, 512, 85)));
     c.bench_function("measures", |b| b.iter(|| measures_of(black_box(&preview))));
-    c.bench_function("fingerprints", |b| b.iter(|| fingerprint::fingerprints(black_box(&luma))));
+    c.bench_function("fingerprints", |b| b.iter(|| Grey::of(black_box(&luma)).fingerprints()));
     c.bench_function("preview to JPEG", |b| b.iter(|| black_box(&preview).to_jpeg()));
     c.bench_function("preview from JPEG", |b| b.iter(|| Preview::from_jpeg(black_box(&stored))));
 }

@@ -14,7 +14,7 @@
 
 use std::sync::LazyLock;
 
-use dih_core::image::{Fingerprint, Fingerprints};
+use dih_core::image::{Fingerprint, Fingerprints, Thumbnail};
 use fast_image_resize::{
     FilterType, ResizeAlg, ResizeOptions, Resizer,
     images::{TypedImage, TypedImageRef},
@@ -30,19 +30,54 @@ const LOW: usize = 8;
 const MIDDLE: usize = SIDE * 80 / 100;
 const PARTS: [usize; 4] = [SIDE, SIDE * 90 / 100, SIDE * 70 / 100, SIDE * 65 / 100];
 
-type Grey = [[f32; SIDE]; SIDE];
+/// A picture squeezed into a square, whatever its aspect; 0 (black) to 255.
+#[derive(Clone, Debug)]
+pub struct Grey([[f32; SIDE]; SIDE]);
 
 /// The lowest frequencies; `[u][v]` counts `u` half-waves down and `v` across.
 type Coefficients = [[f32; LOW]; LOW];
 
-/// The fingerprints of a picture in its eight orientations, and of its parts.
-pub fn fingerprints(luma: &Plane) -> Fingerprints {
+impl Grey {
+    /// In floating point, because the rounding of 8-bit steps differs between a picture and its turned self, and with a
+    /// triangle, whose edges, unlike a box's, treat left and right alike.
+    pub fn of(luma: &Plane) -> Self {
+        let grey: Vec<F32> = luma.pixels.iter().map(|p| F32::new(f32::from(*p))).collect();
+        let source = TypedImageRef::new(luma.width, luma.height, &grey);
+        let source = source.expect("a plane holds one byte for each of its pixels");
+        let mut small = TypedImage::new(SIDE as u32, SIDE as u32);
+        let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
+        Resizer::new().resize_typed(&source, &mut small, &options).expect("the source is not cropped");
+        Self(std::array::from_fn(|y| std::array::from_fn(|x| small.pixels()[y * SIDE + x].0)))
+    }
+
+    /// The luma of a thumbnail: each pixel is the mean of the 2.5 x 2.5 that it covers.
+    pub(crate) fn thumbnail(&self) -> [u8; Thumbnail::SIDE * Thumbnail::SIDE] {
+        // Two pixels cover five cells, and share the one between them.
+        const SHARES: [[f32; 3]; 2] = [[1.0, 1.0, 0.5], [0.5, 1.0, 1.0]];
+        let covered = |i: usize| (i * SIDE / Thumbnail::SIDE, SHARES[i % 2]);
+        std::array::from_fn(|i| {
+            let ((column, across), (row, down)) = (covered(i % Thumbnail::SIDE), covered(i / Thumbnail::SIDE));
+            let line =
+                |cells: &[f32; SIDE]| -> f32 { cells[column..].iter().zip(across).map(|(v, share)| v * share).sum() };
+            let sum: f32 = self.0[row..].iter().zip(down).map(|(cells, share)| share * line(cells)).sum();
+            (sum / 6.25).round() as u8
+        })
+    }
+
+    /// In the eight orientations, and of the parts.
+    pub fn fingerprints(&self) -> Fingerprints {
+        fingerprints(self)
+    }
+}
+
+const _: () = assert!(2 * SIDE == 5 * Thumbnail::SIDE, "two pixels of a thumbnail cover five cells");
+
+fn fingerprints(grey: &Grey) -> Fingerprints {
     let mirror = |c: &Coefficients| std::array::from_fn(|u| std::array::from_fn(|v| odd_negated(v, c[u][v])));
     // A clockwise quarter turn puts what ran down the picture across it, backwards.
     let turn = |c: &Coefficients| std::array::from_fn(|u| std::array::from_fn(|v| odd_negated(v, c[v][u])));
 
-    let grey = shrink(luma);
-    let upright = WAVES[0].dct(&grey);
+    let upright = WAVES[0].dct(grey);
     let mut orientations = [Fingerprint(0); 8];
     for (half, start) in orientations.chunks_exact_mut(4).zip([upright, mirror(&upright)]) {
         let mut turned = start;
@@ -51,7 +86,7 @@ pub fn fingerprints(luma: &Plane) -> Fingerprints {
             turned = turn(&turned);
         }
     }
-    let parts = std::array::from_fn(|part| threshold(&WAVES[part + 1].dct(&grey)));
+    let parts = std::array::from_fn(|part| threshold(&WAVES[part + 1].dct(grey)));
     Fingerprints { orientations, parts: Some(parts) }
 }
 
@@ -66,18 +101,6 @@ fn threshold(coefficients: &Coefficients) -> Fingerprint {
     let (_, median, _) = sorted.select_nth_unstable_by((LOW * LOW - 1) / 2, f32::total_cmp);
     let bits = all.iter().enumerate().skip(1).filter(|(_, value)| **value > *median);
     Fingerprint(bits.fold(0, |hash, (bit, _)| hash | 1 << bit))
-}
-
-/// Shrinks to 40x40. In floating point, because the rounding of 8-bit steps differs between a picture and its turned
-/// self, and with a triangle, whose edges, unlike a box's, treat left and right alike.
-fn shrink(luma: &Plane) -> Grey {
-    let grey: Vec<F32> = luma.pixels.iter().map(|p| F32::new(f32::from(*p))).collect();
-    let source = TypedImageRef::new(luma.width, luma.height, &grey);
-    let source = source.expect("a plane holds one byte for each of its pixels");
-    let mut small = TypedImage::new(SIDE as u32, SIDE as u32);
-    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    Resizer::new().resize_typed(&source, &mut small, &options).expect("the source is not cropped");
-    std::array::from_fn(|y| std::array::from_fn(|x| small.pixels()[y * SIDE + x].0))
 }
 
 /// The waves of the middle, then those of [`PARTS`].
@@ -111,7 +134,7 @@ impl Waves {
         // Down first: whole rows are added up, which the compiler makes vector code of.
         let down: [[f32; SIDE]; LOW] = std::array::from_fn(|u| {
             let mut sum = [0.0; SIDE];
-            for (row, weight) in grey.iter().zip(&self.0[u]).filter(|(_, weight)| **weight != 0.0) {
+            for (row, weight) in grey.0.iter().zip(&self.0[u]).filter(|(_, weight)| **weight != 0.0) {
                 sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += weight * value);
             }
             sum
@@ -136,7 +159,7 @@ mod tests {
     use crate::{Preview, measure, sample};
 
     fn of(picture: &Preview) -> Fingerprints {
-        fingerprints(&measure::tones(picture).luma)
+        Grey::of(&measure::tones(picture).luma).fingerprints()
     }
 
     fn remapped(picture: &Preview, width: u32, height: u32, from: impl Fn(u32, u32) -> (u32, u32)) -> Preview {

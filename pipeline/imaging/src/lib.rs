@@ -17,6 +17,7 @@ mod raster;
 mod read;
 pub mod sample;
 mod sniff;
+mod thumbnail;
 
 pub use limits::{Limits, Refusal, RefusalReason};
 pub use measure::measures_of;
@@ -24,3 +25,4 @@ pub use preview::{LONGEST_MAX, Preview, SHORTEST_MAX};
 pub use raster::Plane;
 pub use read::{Decoded, picture_jpeg, preview_of, read};
 pub use sniff::sniff;
+pub use thumbnail::thumbnail;

@@ -2,14 +2,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use dih_core::image::{Fingerprints, Format, Measures, Size};
+use dih_core::image::{Fingerprints, Format, Measures, Size, Thumbnail};
 use image::metadata::Orientation;
 
 use crate::{
-    Limits, Preview, Refusal, RefusalReason, fingerprint, jpeg, measure, other,
+    Limits, Preview, Refusal, RefusalReason,
+    fingerprint::Grey,
+    jpeg, measure, other,
     preview::{encode_jpeg, scaled},
     raster::{Raster, swaps_sides},
-    sniff,
+    sniff, thumbnail,
 };
 
 /// All that is known of a picture after its one decode.
@@ -21,6 +23,7 @@ pub struct Decoded {
     pub preview: Preview,
     pub measures: Measures,
     pub fingerprints: Fingerprints,
+    pub thumbnail: Thumbnail,
     /// Whether more frames follow the first, which is the one that was read.
     pub animated: bool,
     /// How the file was turned, in EXIF's words, 1 to 8; 1 where it says nothing or nonsense.
@@ -35,13 +38,15 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<Decoded, Refusal> {
         let size = upright_size(opened.stored, opened.orientation);
         let tones = measure::tones(&preview);
         let measures = measure::measures(&tones, size, opened.transparent);
-        let fingerprints = fingerprint::fingerprints(&tones.luma);
+        let grey = Grey::of(&tones.luma);
+        let thumbnail = thumbnail::with_grey(&preview, &grey);
         Ok(Decoded {
             format: opened.format,
             size,
             preview,
             measures,
-            fingerprints,
+            fingerprints: grey.fingerprints(),
+            thumbnail,
             animated: opened.animated,
             orientation: opened.orientation.to_exif(),
         })

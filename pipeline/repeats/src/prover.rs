@@ -1,6 +1,7 @@
 //! Proves on the pixels that two pictures show the same shot.
 //!
-//! Takes    a picture and its candidates. Gives those that are proven, with the evidence.
+//! Takes    a picture and its candidates. Gives those that are proven, with the evidence. Thumbnails are looked at first:
+//!          they come with the records, so a preview is read only of what may be a twin.
 //! Keeps    the features of recently seen pictures in memory (bounded number), nothing else.
 //! Weak at  a candidate whose original has been removed counts as unproven.
 
@@ -10,15 +11,17 @@ use std::{
 };
 
 use dih_core::{
-    Class, ImageId, StageError,
+    Class, ImageId, StageError, UploadSeq,
     calibration::Calibrated,
+    image::Thumbnail,
     record::Record,
     repeat::{FoundBy, Twin},
     work::Bench,
 };
 use dih_imaging::{
     Preview,
-    confirm::{Features, Pixels, Policy, confirm, features},
+    confirm::{Features, Glance, Look, Pixels, Policy, features, look, prove},
+    thumbnail,
 };
 use dih_previews::Previews;
 use lru::LruCache;
@@ -58,27 +61,61 @@ impl Prover {
 
     /// The candidates that are proven to show the same shot as `own`.
     pub async fn twins(&self, own: &Record, candidates: Vec<Candidate>) -> Result<Vec<Twin>, StageError> {
-        if candidates.is_empty() {
+        let suspects = self.suspects(own, candidates).await?;
+        if suspects.is_empty() {
             return Ok(Vec::new());
         }
-        let gone = || StageError::new(Class::BadInput, format!("the original of {} is gone", own.id()));
-        let (order, own) = (own.order(), self.features(own.id()).await?.ok_or_else(gone)?);
-        let mut pairs = Vec::with_capacity(candidates.len());
-        for candidate in candidates {
+        let features = self.features(own.id()).await?.ok_or_else(|| gone(own))?;
+        let mut pairs = Vec::with_capacity(suspects.len());
+        for (candidate, look) in suspects {
             if let Some(features) = self.features(candidate.record.id()).await? {
-                pairs.push((candidate, features));
+                pairs.push((candidate, look, features));
             }
         }
-        // All in one go: most comparisons take less time than it takes to hand them over.
-        let policy = self.policy.clone();
-        let twin = move |(Candidate { record, found_by }, other): (Candidate, Arc<Features>)| {
-            // Evidence always maps the later picture onto the earlier one, whichever is under decision.
-            let (repeat, original) = if order > record.order() { (&own, &other) } else { (&other, &own) };
-            let evidence = confirm(repeat, original, &policy)?;
+        let (order, policy) = (own.order(), self.policy.clone());
+        let twin = move |(Candidate { record, found_by }, look, other): (Candidate, Look, Arc<Features>)| {
+            let (repeat, original) = later_first(order, &record, &features, &other);
+            let evidence = prove(&look, repeat, original, &policy).ok()?;
             let (id, order, stands) = (record.id(), record.order(), record.state.stands());
             Some(Twin { id, order, stands, found_by, evidence })
         };
+        // All in one go: most comparisons take less time than it takes to hand them over.
         self.bench.run(move || pairs.into_iter().filter_map(twin).collect()).await
+    }
+
+    /// Those that may be twins by their thumbnails. Most are not, and no picture was read for them.
+    async fn suspects(&self, own: &Record, candidates: Vec<Candidate>) -> Result<Vec<(Candidate, Look)>, StageError> {
+        if candidates.is_empty() {
+            return Ok(Vec::new());
+        }
+        let here = self.thumbnail(own).await?.ok_or_else(|| gone(own))?;
+        let mut pairs = Vec::with_capacity(candidates.len());
+        for candidate in candidates {
+            if let Some(thumbnail) = self.thumbnail(&candidate.record).await? {
+                pairs.push((candidate, thumbnail));
+            }
+        }
+        let (order, size, policy) = (own.order(), own.image.size, self.policy.clone());
+        let looks = move || {
+            let here = Glance::of(&here, size);
+            let suspect = |(candidate, thumbnail): (Candidate, Thumbnail)| {
+                let there = Glance::of(&thumbnail, candidate.record.image.size);
+                let (repeat, original) = later_first(order, &candidate.record, &here, &there);
+                let look = look(repeat, original, &policy).ok()?;
+                Some((candidate, look))
+            };
+            pairs.into_iter().filter_map(suspect).collect()
+        };
+        self.bench.run(looks).await
+    }
+
+    /// From the record; of an older one from its preview. None when the original has been removed.
+    async fn thumbnail(&self, record: &Record) -> Result<Option<Thumbnail>, StageError> {
+        if let Some(thumbnail) = &record.image.thumbnail {
+            return Ok(Some(thumbnail.clone()));
+        }
+        let Some(preview) = self.previews.find(record.id()).await? else { return Ok(None) };
+        self.bench.run(move || Some(thumbnail(&preview))).await
     }
 
     /// None when the original has been removed.
@@ -97,6 +134,15 @@ impl Prover {
     fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<ImageId, Arc<Features>>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn gone(own: &Record) -> StageError {
+    StageError::new(Class::BadInput, format!("the original of {} is gone", own.id()))
+}
+
+/// Evidence always maps the later picture onto the earlier one, whichever is under decision.
+fn later_first<'a, T>(own: UploadSeq, other: &Record, here: &'a T, there: &'a T) -> (&'a T, &'a T) {
+    if own > other.order() { (here, there) } else { (there, here) }
 }
 
 fn describe(preview: &Preview) -> Option<Features> {

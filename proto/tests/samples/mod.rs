@@ -11,7 +11,7 @@ use dih_core::{
         Content, CutRequested, DatasetPublished, DeadLetter, Image, ImageClustered, ImageEmbedded, ImageStored,
         ImageUnique, ImageVerified, JobFailed, TrainingCompleted, TrainingRequested, Upload, VectorSpace,
     },
-    image::{Fingerprint, Fingerprints, Format, Measures, Size},
+    image::{Fingerprint, Fingerprints, Format, Measures, Size, Thumbnail},
     repeat::{Evidence, FoundBy, Repeat},
     verdict::{Answer, Decision, Status},
 };
@@ -85,6 +85,7 @@ pub fn image() -> Image {
         bytes: 2_345_678,
         measures: measures(),
         fingerprints: Fingerprints { orientations, parts: None },
+        thumbnail: None,
         lineage: vec![decision()],
     }
 }
@@ -141,6 +142,11 @@ pub fn stored_with_parts() -> ImageStored {
     image.fingerprints.parts = Some(parts);
     image.measures.exposure = Some(0.375);
     ImageStored { image }
+}
+
+pub fn stored_with_thumbnail() -> ImageStored {
+    let thumbnail = Thumbnail::from(std::array::from_fn(|n| (n * 7 % 256) as u8));
+    ImageStored { image: Image { thumbnail: Some(thumbnail), ..stored_with_parts().image } }
 }
 
 pub fn unique() -> ImageUnique {
@@ -223,6 +229,7 @@ macro_rules! each_message {
         $do!("upload_stored", Upload, samples::upload_stored());
         $do!("image_stored", ImageStored, samples::stored());
         $do!("image_stored_parts", ImageStored, samples::stored_with_parts());
+        $do!("image_stored_thumbnail", ImageStored, samples::stored_with_thumbnail());
         $do!("image_unique", ImageUnique, samples::unique());
         $do!("image_verified", ImageVerified, samples::verified());
         $do!("image_embedded", ImageEmbedded, samples::embedded());

@@ -12,7 +12,7 @@ use dih_core::{
     BlobKey, Class, Delivery, Epoch, ImageId, Notice, Outcome, Stage, StageError, StageName, UploadSeq,
     config::Faults,
     event::{Content, Image, ImageStored, Upload},
-    image::{Fingerprints, Format, Measures, Size},
+    image::{Fingerprints, Format, Measures, Size, Thumbnail},
     ports::Blobs,
     verdict::{Answer, Decision, Status},
     work::Bench,
@@ -42,6 +42,7 @@ struct Developed {
     size: Size,
     measures: Measures,
     fingerprints: Fingerprints,
+    thumbnail: Thumbnail,
     preview: Fresh,
 }
 
@@ -70,8 +71,8 @@ impl Ingest {
         let limits = self.config.limits.clone();
         let job = move || {
             let developed = read(&bytes, &limits).map(|decoded| {
-                let Decoded { format, size, preview, measures, fingerprints, .. } = decoded;
-                Developed { format, size, measures, fingerprints, preview: Fresh::new(size, preview) }
+                let Decoded { format, size, preview, measures, fingerprints, thumbnail, .. } = decoded;
+                Developed { format, size, measures, fingerprints, thumbnail, preview: Fresh::new(size, preview) }
             });
             (ImageId::of_bytes(&bytes), developed)
         };
@@ -104,7 +105,7 @@ impl Stage for Ingest {
 }
 
 fn describe(number: UploadSeq, id: ImageId, upload: &Upload, developed: &Developed, bytes: u64) -> Image {
-    let Developed { format, size, measures, fingerprints, .. } = *developed;
+    let Developed { format, size, measures, fingerprints, ref thumbnail, .. } = *developed;
     let stored = format!("{} {size}, {bytes} bytes", format.as_str());
     Image {
         id,
@@ -120,6 +121,7 @@ fn describe(number: UploadSeq, id: ImageId, upload: &Upload, developed: &Develop
         bytes,
         measures,
         fingerprints,
+        thumbnail: Some(thumbnail.clone()),
         lineage: vec![Decision::new(StageName::Ingest, "stored").because(stored)],
     }
 }

@@ -6,8 +6,8 @@
 use dih_core::image::Fingerprints;
 use dih_imaging::{
     Limits, Preview,
-    confirm::{Features, Pixels, Policy, confirm, features},
-    fingerprint::fingerprints,
+    confirm::{Described, Policy, confirm},
+    fingerprint::Grey,
     read,
 };
 use dih_verify::Bound;
@@ -26,10 +26,10 @@ const NEAREST: usize = 3;
 pub fn repeats(photos: &[Vec<u8>], limits: &Limits, policy: &Policy) -> anyhow::Result<Setting> {
     let lenient = Policy { agreement_min: 0.0, ..policy.clone() };
     let previews: Vec<Preview> = photos.iter().filter_map(|bytes| Some(read(bytes, limits).ok()?.preview)).collect();
-    let prints: Vec<Fingerprints> = previews.iter().map(|preview| fingerprints(&preview.luma())).collect();
-    let described: Vec<Option<Features>> = previews.iter().map(describe).collect();
+    let prints: Vec<Fingerprints> = previews.iter().map(|preview| Grey::of(&preview.luma()).fingerprints()).collect();
+    let described: Vec<Option<Described>> = previews.iter().map(Described::of).collect();
     // An agreement is what speaks for a repeat; those that do not even align have none.
-    let agreement = |one: &Features, other: &Features| {
+    let agreement = |one: &Described, other: &Described| {
         let evidence = confirm(one, other, &lenient);
         evidence.map_or(0.0, |e| e.inliers as f32 / (e.matched as f32).max(1.0))
     };
@@ -37,7 +37,7 @@ pub fn repeats(photos: &[Vec<u8>], limits: &Limits, policy: &Policy) -> anyhow::
     for (n, (preview, own)) in previews.iter().zip(&described).enumerate() {
         let Some(own) = own else { continue };
         for edit in Edit::ALL {
-            if let Some(copy) = describe(&edited(preview, edit, limits)?) {
+            if let Some(copy) = Described::of(&edited(preview, edit, limits)?) {
                 samples.push(Sample { score: agreement(&copy, own), named: true });
             }
         }
@@ -49,10 +49,6 @@ pub fn repeats(photos: &[Vec<u8>], limits: &Limits, policy: &Policy) -> anyhow::
     }
     // Named is what agrees more than the threshold.
     Ok(weigh(SETTING, Bound::AtMost, policy.agreement_min, &samples))
-}
-
-fn describe(preview: &Preview) -> Option<Features> {
-    Pixels::new(preview.width, preview.height, &preview.rgb).map(features)
 }
 
 fn edited(preview: &Preview, edit: Edit, limits: &Limits) -> anyhow::Result<Preview> {

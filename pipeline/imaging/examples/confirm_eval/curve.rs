@@ -2,7 +2,7 @@
 
 use std::{fmt::Write, path::Path};
 
-use dih_imaging::confirm::{Features, Policy, compare};
+use dih_imaging::confirm::{Described, Policy, compare};
 
 /// Thresholds of [`Policy::agreement_min`] that are tried.
 const THRESHOLDS: [f32; 10] = [0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9];
@@ -30,7 +30,7 @@ pub(crate) struct Curve([Counts; THRESHOLDS.len()]);
 
 impl Curve {
     /// Compares a pair at every threshold; what is refused at the lowest is refused at all.
-    pub(crate) fn pair(&mut self, same: bool, copy: &Features, original: &Features, policy: &Policy) {
+    pub(crate) fn pair(&mut self, same: bool, copy: &Described, original: &Described, policy: &Policy) {
         let mut is_same = true;
         for (counts, agreement_min) in self.0.iter_mut().zip(THRESHOLDS) {
             let policy = Policy { agreement_min, ..policy.clone() };

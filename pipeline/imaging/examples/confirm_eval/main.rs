@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use dih_core::image::Fingerprints;
 use dih_imaging::{
     Limits, Preview,
-    confirm::{Features, Pixels, Policy, features},
+    confirm::{Described, Policy},
     read,
 };
 use image::RgbImage;
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 println!("{} of {} is refused", copy.name, original.path.display());
                 continue;
             };
-            report.preparation(|| drop(features(view(&seen.preview))));
+            report.preparation(|| drop(Described::of(&seen.preview)));
             report.pair(copy.name, copy.truth, &seen, original);
             if copy.truth == Truth::Same {
                 for other in seen.rivals(&originals, index) {
@@ -133,15 +133,11 @@ fn collect(dir: &Path, into: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-fn view(preview: &Preview) -> Pixels<'_> {
-    Pixels::new(preview.width, preview.height, &preview.rgb).expect("a preview fits its size")
-}
-
 /// A picture as the pipeline sees it.
 struct Seen {
     path: PathBuf,
     preview: Preview,
-    features: Features,
+    described: Described,
     fingerprints: Fingerprints,
     /// 8x8 colours.
     thumb: Vec<u8>,
@@ -154,8 +150,8 @@ impl Seen {
         let preview = Preview::from_jpeg(&read.preview.to_jpeg()).ok()?;
         let picture = RgbImage::from_raw(preview.width, preview.height, preview.rgb.clone())?;
         let thumb = image::imageops::thumbnail(&picture, 8, 8).into_raw();
-        let features = features(view(&preview));
-        Some(Self { path: path.to_owned(), features, fingerprints: read.fingerprints, thumb, preview })
+        let described = Described::of(&preview)?;
+        Some(Self { path: path.to_owned(), described, fingerprints: read.fingerprints, thumb, preview })
     }
 
     fn picture(&self) -> RgbImage {

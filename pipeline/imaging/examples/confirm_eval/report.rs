@@ -56,12 +56,12 @@ impl Report {
 
     /// Compares the two, and counts whether the answer is right.
     pub(crate) fn pair(&mut self, name: &'static str, truth: Truth, copy: &Seen, original: &Seen) {
-        let answer = compare(&copy.features, &original.features, &self.policy);
-        let took = micros(|| _ = compare(&copy.features, &original.features, &self.policy));
+        let answer = compare(&copy.described, &original.described, &self.policy);
+        let took = micros(|| _ = compare(&copy.described, &original.described, &self.policy));
         let same = truth != Truth::Different;
         self.exits.entry((same, exit(&answer))).or_default().push(took);
         if truth != Truth::Border {
-            self.curve.pair(same, &copy.features, &original.features, &self.policy);
+            self.curve.pair(same, &copy.described, &original.described, &self.policy);
         }
         let row = if truth == Truth::Border { Truth::Border } else { Truth::Same };
         let score = self.scores.entry((row, name)).or_default();

@@ -9,7 +9,7 @@
 
 use super::{
     planes::{LANES, Plane, Samples},
-    warp::Affine,
+    warp::{Affine, Frame},
 };
 
 /// Fewest overlapping pixels from which a step is solved; eight unknowns need some slack.
@@ -24,6 +24,13 @@ pub(super) struct View<'a> {
     pub(super) plane: &'a Plane,
     pub(super) to_frame: Affine,
     pub(super) to_pixels: Affine,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn of(plane: &'a Plane, frame: Frame) -> Self {
+        let (width, height) = (plane.width, plane.height);
+        Self { plane, to_frame: frame.of_pixels(width, height), to_pixels: frame.to_pixels(width, height) }
+    }
 }
 
 /// How freely a step may bend the map.

@@ -8,7 +8,7 @@
 use super::{
     align::{SumLanes, Sums, View},
     planes::{LANES, Plane},
-    warp::Affine,
+    warp::{Affine, Frame},
 };
 
 /// Side of a block in pixels of the finest plane; the longest side holds 16 blocks.
@@ -197,6 +197,14 @@ pub(super) struct Chroma<'a> {
     pub(super) red: &'a Plane,
     pub(super) to_frame: Affine,
     pub(super) to_pixels: Affine,
+}
+
+impl<'a> Chroma<'a> {
+    /// Both planes are of one size.
+    pub(super) fn of(blue: &'a Plane, red: &'a Plane, frame: Frame) -> Self {
+        let View { to_frame, to_pixels, .. } = View::of(blue, frame);
+        Self { blue, red, to_frame, to_pixels }
+    }
 }
 
 /// Mean distance of chroma over the overlap, 0 to 255; the smaller of the plain one and the one after the gain,

@@ -1,10 +1,11 @@
 //! Confirm: do two previews show the *same shot*, or only similar things?
 //!
-//! Takes    the [`Features`] of two pictures and a [`Policy`]. Gives [`Evidence`], or the [`Refusal`] that says why not.
+//! Takes    thumbnails of two pictures ([`look`]), then, of the few that might, their [`Features`] ([`prove`]), and a
+//!          [`Policy`]. Gives [`Evidence`], or the [`Refusal`] that says why not.
 //! Method   dense. Thumbnails say which of eight orientations (four turns, plain and mirrored) and which scale to begin
 //!          with; the best start is tried as it is, then the best few are aligned coarse to fine. What aligns must agree
 //!          block by block and in colour. No keypoints are needed, so plain cloth on a plain floor can be decided too.
-//! Cost     grows with how alike the two are: nearly all that differ are refused on 12 or 16 pixels a side.
+//! Cost     grows with how alike the two are: nearly all that differ are refused by their thumbnails, 16 pixels a side.
 //! Keeps    nothing; pure and deterministic.
 //! Weak at  turns of 10 degrees and more off a quarter (some are missed), crops below half the area, a strong watermark on
 //!          a plain picture, and pictures almost without texture: these are refused, so they stay two pictures. The next
@@ -12,6 +13,7 @@
 
 mod align;
 mod blocks;
+mod glance;
 mod planes;
 mod policy;
 mod thumbs;
@@ -19,33 +21,22 @@ mod warp;
 
 use dih_core::repeat::Evidence;
 
-use align::{Fit, Freedom, Plan, View};
-use thumbs::Start;
+use align::{Freedom, Plan, View};
+use glance::Guess;
 use warp::Affine;
 
+use crate::{Preview, thumbnail};
+
+pub use glance::{Glance, Look, look};
 pub use planes::{Features, Pixels, features};
 pub use policy::Policy;
 
-/// The work on each of [`planes::SIDES`], finest first. The strides keep every level about as cheap as the third.
-const PLANS: [Plan; 4] = [
+/// The work on each of [`planes::SIDES`], finest first. The strides keep every level about as cheap as the last.
+const PLANS: [Plan; 3] = [
     Plan { freedom: Freedom::Affine, steps_max: 3, stride: 3 },
     Plan { freedom: Freedom::Affine, steps_max: 4, stride: 2 },
     Plan { freedom: Freedom::Similarity, steps_max: 4, stride: 1 },
-    Plan { freedom: Freedom::Similarity, steps_max: 6, stride: 1 },
 ];
-
-/// The level that starts are settled on.
-const COARSEST: usize = planes::SIDES.len() - 1;
-
-/// Most starts that are settled, and by how much they may correlate less than the best.
-const STARTS_MAX: usize = 3;
-const BEHIND_MAX: f32 = 0.2;
-
-/// Most settled guesses that are followed beyond the coarsest level.
-const GUESSES_MAX: usize = 2;
-
-/// Correlation from which a start of whole on whole is tried as it is.
-const EXACT_START_MIN: f32 = 0.9;
 
 /// Share of agreeing blocks from which a start is taken as exact, and refining it is idle. Chosen, not measured.
 const EXACT_MIN: f32 = 0.95;
@@ -72,32 +63,45 @@ pub enum Refusal {
     ColourDiffers { distance: f32 },
 }
 
+/// All that two pictures are compared by.
+#[derive(Clone, Debug)]
+pub struct Described {
+    pub glance: Glance,
+    pub features: Features,
+}
+
+impl Described {
+    /// None when the preview is no picture.
+    pub fn of(preview: &Preview) -> Option<Self> {
+        let features = features(Pixels::new(preview.width, preview.height, &preview.rgb)?);
+        Some(Self { glance: Glance::of(&thumbnail(preview), preview.size()), features })
+    }
+}
+
 /// Evidence that both show the same shot; None when they do not, or when it cannot be proved.
-///
-/// `inliers` and `matched` count blocks: those that agree, and those with enough texture to have a say.
-pub fn confirm(repeat: &Features, original: &Features, policy: &Policy) -> Option<Evidence> {
+pub fn confirm(repeat: &Described, original: &Described, policy: &Policy) -> Option<Evidence> {
     compare(repeat, original, policy).ok()
 }
 
 /// As [`confirm`], and says why not.
-pub fn compare(repeat: &Features, original: &Features, policy: &Policy) -> Result<Evidence, Refusal> {
+pub fn compare(repeat: &Described, original: &Described, policy: &Policy) -> Result<Evidence, Refusal> {
+    let look = look(&repeat.glance, &original.glance, policy)?;
+    prove(&look, &repeat.features, &original.features, policy)
+}
+
+/// Proves on the pixels what thumbnails promised.
+///
+/// `inliers` and `matched` count blocks: those that agree, and those with enough texture to have a say.
+pub fn prove(look: &Look, repeat: &Features, original: &Features, policy: &Policy) -> Result<Evidence, Refusal> {
     let pair = Pair { repeat, original, policy };
-    let starts = repeat.thumbs.starts(&original.thumbs);
-    let best = starts[0];
-    let mut answer = Err(Refusal::Unaligned { side: thumbs::SIDE as u32, correlation: best.correlation });
-    // Recompressed, resized, brightened, watermarked, mirrored and turned copies lie exactly on the best start.
-    if best.correlation >= EXACT_START_MIN && best.is_whole() {
-        answer = better(answer, pair.judge(best.map(repeat.frame, original.frame)));
+    let mut answer = Err(look.refusal);
+    if let Some(map) = look.exact {
+        answer = better(answer, pair.judge(map));
         if answer.is_ok_and(|evidence| agreement(&evidence) >= EXACT_MIN) {
             return answer;
         }
     }
-    let start_min = policy.correlation_start_min.max(best.correlation - BEHIND_MAX);
-    let promising = |start: &&Start| start.correlation >= start_min;
-    let mut guesses: Vec<Guess> =
-        starts.iter().filter(promising).take(STARTS_MAX).filter_map(|start| pair.settle(start)).collect();
-    guesses.sort_by(|a, b| b.correlation.total_cmp(&a.correlation));
-    for guess in guesses.iter().take(GUESSES_MAX) {
+    for guess in &look.guesses {
         answer = better(answer, pair.follow(guess));
         if answer.is_ok() {
             break;
@@ -120,13 +124,6 @@ fn agreement(evidence: &Evidence) -> f32 {
     evidence.inliers as f32 / evidence.matched.max(1) as f32
 }
 
-/// A map, settled on the coarsest planes, and how well luma correlates under it there.
-#[derive(Clone, Copy, Debug)]
-struct Guess {
-    correlation: f32,
-    fit: Fit,
-}
-
 #[derive(Clone, Copy)]
 struct Pair<'a> {
     repeat: &'a Features,
@@ -139,28 +136,16 @@ impl Pair<'_> {
         (self.repeat.view(level), self.original.view(level))
     }
 
-    /// A start, refined on the coarsest planes.
-    fn settle(&self, start: &Start) -> Option<Guess> {
-        let (repeat, original) = self.views(COARSEST);
-        let map = start.map(self.repeat.frame, self.original.frame);
-        let fit = Fit::start(map, &align::moments(repeat, original, map, 1));
-        let fit = align::refine(repeat, original, fit, PLANS[COARSEST])?;
-        Some(Guess { correlation: align::moments(repeat, original, fit.map, 1).correlation(), fit })
-    }
-
     /// Refines one guess down to the finest planes, and judges the result. What is cheap to refuse goes first.
     fn follow(&self, guess: &Guess) -> Result<Evidence, Refusal> {
         let policy = self.policy;
         let unaligned = |level: usize, correlation| Refusal::Unaligned { side: planes::SIDES[level], correlation };
-        if guess.correlation < policy.correlation_coarse_min {
-            return Err(unaligned(COARSEST, guess.correlation));
-        }
         let mut fit = guess.fit;
         let colour = blocks::colour(self.repeat.chroma(), self.original.chroma(), fit.map, fit.gain);
         if colour > ROUGH_COLOUR * policy.colour_max {
             return Err(Refusal::ColourDiffers { distance: colour });
         }
-        for level in (0..COARSEST).rev() {
+        for level in (0..PLANS.len()).rev() {
             let (repeat, original) = self.views(level);
             fit = align::refine(repeat, original, fit, PLANS[level]).ok_or(unaligned(level, 0.0))?;
             if level > 0 {

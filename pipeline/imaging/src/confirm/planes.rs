@@ -1,4 +1,4 @@
-//! What is kept of a picture so that it can be compared again: luma at four sizes, chroma at one, and thumbnails.
+//! What is kept of a picture so that it can be compared again: luma at three sizes, and chroma at one.
 //!
 //! Takes    upright RGB8 pixels of any size. Gives [`Features`], about 22 kB at an aspect of 4:3.
 //! Keeps    nothing; pure.
@@ -6,16 +6,13 @@
 
 use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image, images::ImageRef};
 
-use super::{align::View, blocks::Chroma, thumbs::Thumbs, warp::Frame};
+use super::{align::View, blocks::Chroma, warp::Frame};
 
 /// Longest sides of the luma planes, finest first.
-pub(super) const SIDES: [u32; 4] = [128, 64, 32, 16];
+pub(super) const SIDES: [u32; 3] = [128, 64, 32];
 
 /// Which of [`SIDES`] the chroma planes have. JPEG keeps chroma at half resolution or less and q30 blurs it further.
 const CHROMA_LEVEL: usize = 2;
-
-/// Which of [`SIDES`] the thumbnails are made from.
-const THUMBS_LEVEL: usize = 1;
 
 /// A borrowed upright RGB8 picture, row by row.
 #[derive(Clone, Copy, Debug)]
@@ -57,10 +54,9 @@ pub struct Features {
     pub(super) height: u32,
     pub(super) frame: Frame,
     /// One for each of [`SIDES`].
-    pub(super) luma: [Plane; SIDES.len()],
-    pub(super) blue: Plane,
-    pub(super) red: Plane,
-    pub(super) thumbs: Thumbs,
+    luma: [Plane; SIDES.len()],
+    blue: Plane,
+    red: Plane,
 }
 
 /// Prepares a picture for comparison; the smaller it is, the cheaper, and [`SIDES`] is all that is used.
@@ -71,8 +67,7 @@ pub fn features(pixels: Pixels<'_>) -> Features {
     let luma = Plane::of(&rgb, size(0), |[r, g, b]| (77 * r + 150 * g + 29 * b + 128) >> 8);
     let luma1 = luma.shrink(&mut resizer, size(1));
     let luma2 = luma1.shrink(&mut resizer, size(2));
-    let luma3 = luma2.shrink(&mut resizer, size(3));
-    let luma = [luma, luma1, luma2, luma3];
+    let luma = [luma, luma1, luma2];
 
     let finest = Pixels { width: size(0).0, height: size(0).1, rgb: &rgb };
     let small = shrink(&mut resizer, finest, size(CHROMA_LEVEL));
@@ -83,24 +78,20 @@ pub fn features(pixels: Pixels<'_>) -> Features {
         width: pixels.width,
         height: pixels.height,
         frame: Frame::of(pixels.width, pixels.height),
+        luma,
         blue,
         red,
-        thumbs: Thumbs::of(&luma[THUMBS_LEVEL]),
-        luma,
     }
 }
 
 impl Features {
     /// One of [`SIDES`], finest first.
     pub(super) fn view(&self, level: usize) -> View<'_> {
-        let plane = &self.luma[level];
-        let (width, height) = (plane.width, plane.height);
-        View { plane, to_frame: self.frame.of_pixels(width, height), to_pixels: self.frame.to_pixels(width, height) }
+        View::of(&self.luma[level], self.frame)
     }
 
     pub(super) fn chroma(&self) -> Chroma<'_> {
-        let View { to_frame, to_pixels, .. } = self.view(CHROMA_LEVEL);
-        Chroma { blue: &self.blue, red: &self.red, to_frame, to_pixels }
+        Chroma::of(&self.blue, &self.red, self.frame)
     }
 }
 
@@ -128,6 +119,11 @@ fn shrink(resizer: &mut Resizer, pixels: Pixels<'_>, (width, height): (u32, u32)
 }
 
 impl Plane {
+    /// Of `side` x `side` values.
+    pub(super) fn square(side: usize, values: &[u8]) -> Self {
+        Self { width: side as u32, height: side as u32, values: values.to_vec() }
+    }
+
     /// One channel mixed from RGB8.
     fn of(rgb: &[u8], (width, height): (u32, u32), mix: impl Fn([i32; 3]) -> i32) -> Self {
         let values = rgb.as_chunks::<3>().0.iter().map(|pixel| mix(pixel.map(i32::from)) as u8).collect();

@@ -45,7 +45,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            correlation_start_min: 0.3,
+            correlation_start_min: 0.45,
             correlation_coarse_min: 0.6,
             correlation_min: 0.7,
             stretch_max: 1.15,

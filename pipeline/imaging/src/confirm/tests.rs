@@ -90,8 +90,9 @@ impl Picture {
         })
     }
 
-    fn features(&self) -> Features {
-        features(Pixels::new(self.width, self.height, &self.rgb).expect("drawn to its size"))
+    fn described(&self) -> Described {
+        let preview = Preview { width: self.width, height: self.height, rgb: self.rgb.clone() };
+        Described::of(&preview).expect("drawn to its size")
     }
 }
 
@@ -102,14 +103,14 @@ const SEEDS: std::ops::Range<u64> = 1..6;
 fn confirmed(copy: impl Fn(&Picture) -> Picture, proves: impl Fn(&Evidence) -> bool) {
     for seed in SEEDS {
         let original = Picture::scene(seed);
-        let answer = compare(&copy(&original).features(), &original.features(), &Policy::default());
+        let answer = compare(&copy(&original).described(), &original.described(), &Policy::default());
         assert!(answer.is_ok_and(|evidence| proves(&evidence)), "scene {seed}: {answer:?}");
     }
 }
 
 #[track_caller]
 fn refused(repeat: &Picture, original: &Picture) {
-    let answer = compare(&repeat.features(), &original.features(), &Policy::default());
+    let answer = compare(&repeat.described(), &original.described(), &Policy::default());
     assert!(answer.is_err(), "{answer:?}");
 }
 
@@ -181,7 +182,7 @@ fn a_watermark_does_not_hide_a_copy() {
 fn both_directions_are_confirmed() {
     for seed in SEEDS {
         let (original, copy) = (Picture::scene(seed), Picture::scene(seed).crop(16, 12, 288, 216));
-        assert!(confirm(&original.features(), &copy.features(), &Policy::default()).is_some(), "scene {seed}");
+        assert!(confirm(&original.described(), &copy.described(), &Policy::default()).is_some(), "scene {seed}");
     }
 }
 
@@ -211,7 +212,7 @@ fn the_same_drawing_in_other_colours_is_another_picture() {
                 if red { [y.saturating_add(40), y - 20, y] } else { [y - 40, y.saturating_add(20), y] }
             })
         };
-        let answer = compare(&tinted(true).features(), &tinted(false).features(), &Policy::default());
+        let answer = compare(&tinted(true).described(), &tinted(false).described(), &Policy::default());
         assert!(matches!(answer, Err(Refusal::ColourDiffers { .. })), "{answer:?}");
     }
 }
@@ -228,7 +229,7 @@ fn the_more_blocks_differ_the_nearer_must_colours_be() {
     for seed in SEEDS {
         let (scene, other) = (grey(&Picture::scene(seed)), grey(&Picture::scene(seed + 50)));
         let patched = scene.patched(&other, 46);
-        let answer = |copy: &Picture| compare(&copy.features(), &scene.features(), &Policy::default());
+        let answer = |copy: &Picture| compare(&copy.described(), &scene.described(), &Policy::default());
         assert!(answer(&tinted(&scene)).is_ok(), "scene {seed}, tinted: {:?}", answer(&tinted(&scene)));
         assert!(answer(&patched).is_ok(), "scene {seed}, patched: {:?}", answer(&patched));
         let both = answer(&tinted(&patched));
@@ -264,7 +265,7 @@ fn tiny_and_thin_pictures_are_refused_without_a_panic() {
 
 #[test]
 fn the_same_pair_always_gives_the_same_evidence() {
-    let (a, b) = (Picture::scene(3).tilted(2.0).features(), Picture::scene(3).features());
+    let (a, b) = (Picture::scene(3).tilted(2.0).described(), Picture::scene(3).described());
     assert_eq!(compare(&a, &b, &Policy::default()), compare(&a, &b, &Policy::default()));
 }
 
@@ -308,7 +309,7 @@ proptest! {
             colour_max: 255.0,
             ..Policy::default()
         };
-        if let Some(evidence) = confirm(&a.features(), &b.features(), &everything) {
+        if let Some(evidence) = confirm(&a.described(), &b.described(), &everything) {
             prop_assert!(evidence.transform.iter().all(|v| v.is_finite()));
             prop_assert!((0.0..=1.0).contains(&evidence.overlap) && evidence.inliers <= evidence.matched);
         }

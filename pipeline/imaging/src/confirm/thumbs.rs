@@ -192,14 +192,21 @@ impl Areas {
 
 #[cfg(test)]
 mod tests {
+    use dih_core::image::Thumbnail;
+
+    use super::Thumbs;
     use crate::{
         Preview,
-        confirm::{Features, Pixels, features},
-        sample,
+        confirm::{planes::Plane, warp::Frame},
+        sample, thumbnail,
     };
 
-    fn of(picture: &Preview) -> Features {
-        features(Pixels::new(picture.width, picture.height, &picture.rgb).expect("fits"))
+    fn of(picture: &Preview) -> Thumbs {
+        Thumbs::of(&Plane::square(Thumbnail::SIDE, thumbnail(picture).luma()))
+    }
+
+    fn frame(picture: &Preview) -> Frame {
+        Frame::of(picture.width, picture.height)
     }
 
     fn remapped(p: &Preview, width: u32, height: u32, from: impl Fn(u32, u32) -> (u32, u32)) -> Preview {
@@ -216,7 +223,7 @@ mod tests {
             let mut copy = if mirrored { remapped(&p, 200, 150, |x, y| (199 - x, y)) } else { p.clone() };
             for turns in 0..4 {
                 // The original is the repeat, mirrored and then turned.
-                let start = of(&p).thumbs.starts(&of(&copy).thumbs)[0];
+                let start = of(&p).starts(&of(&copy))[0];
                 assert_eq!((start.mirrored, start.turns), (mirrored, turns), "{start:?}");
                 assert!(start.correlation > 0.99 && start.is_whole(), "{start:?}");
                 copy = remapped(&copy, copy.height, copy.width, |x, y| (y, copy.height - 1 - x));
@@ -229,14 +236,13 @@ mod tests {
         let p = sample::photo(5, 200, 150);
         for (left, top, share) in [(24, 18, 0.76), (0, 0, 0.82), (36, 0, 0.82), (0, 27, 0.82), (36, 27, 0.82)] {
             let (width, height) = ((200.0 * share) as u32, (150.0 * share) as u32);
-            let cut = of(&remapped(&p, width, height, |x, y| (x + left, y + top)));
-            let whole = of(&p);
-            let centre = |p: &Features| p.frame.to_pixels(p.width, p.height);
-            for (repeat, original, sign) in [(&cut, &whole, 1.0), (&whole, &cut, -1.0)] {
-                let start = repeat.thumbs.starts(&original.thumbs)[0];
-                assert!(start.correlation > 0.97, "{start:?}");
-                let place = repeat.frame.of_pixels(repeat.width, repeat.height);
-                let place = place.then(start.map(repeat.frame, original.frame)).then(centre(original));
+            let cut = remapped(&p, width, height, |x, y| (x + left, y + top));
+            for (repeat, original, sign) in [(&cut, &p, 1.0), (&p, &cut, -1.0)] {
+                let start = of(repeat).starts(&of(original))[0];
+                assert!(start.correlation > 0.96, "{start:?}");
+                let place = frame(repeat).of_pixels(repeat.width, repeat.height);
+                let place = place.then(start.map(frame(repeat), frame(original)));
+                let place = place.then(frame(original).to_pixels(original.width, original.height));
                 let (x, y) = place.apply(50.0, 40.0);
                 let want = (50.0 + sign * left as f32, 40.0 + sign * top as f32);
                 assert!((x - want.0).abs() < 2.0 && (y - want.1).abs() < 2.0, "{start:?}: {x}, {y} not {want:?}");

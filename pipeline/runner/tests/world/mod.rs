@@ -214,6 +214,7 @@ pub fn image(upload: UploadSeq, name: &str) -> Image {
         bytes: 5,
         measures: Measures { aspect: 4.0 / 3.0, ..Measures::default() },
         fingerprints: Fingerprints { orientations: [Fingerprint(7); 8], parts: None },
+        thumbnail: None,
         lineage: Vec::new(),
     }
 }

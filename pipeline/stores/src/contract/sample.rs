@@ -52,6 +52,7 @@ pub fn record(n: u64) -> Record {
         bytes: n.saturating_add(1_000),
         measures: Measures { sharpness: 0.1 + n as f32, brightness: 1.0 / 3.0, ..Measures::default() },
         fingerprints: Fingerprints { orientations: std::array::from_fn(|i| turned(i as u64)), parts: None },
+        thumbnail: None,
         lineage: Vec::new(),
     })
 }

@@ -131,6 +131,7 @@ impl Photo {
             bytes: 1000 + self.number,
             measures: Measures { sharpness: self.number as f32, aspect: 1.2, ..Measures::default() },
             fingerprints: Fingerprints { orientations: [Fingerprint(self.number); 8], parts: None },
+            thumbnail: None,
             lineage: Vec::new(),
         }
     }

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use dih_core::{
     BlobKey, DeviceId, Epoch, ImageId, Label, UploadSeq,
     event::Image,
-    image::{Fingerprint, Fingerprints, Measures, Size},
+    image::{Fingerprint, Fingerprints, Measures, Size, Thumbnail},
     ports::{Blobs, StoreError},
 };
 
@@ -40,6 +40,7 @@ pub struct Base {
     pub bytes: Bytes,
     pub size: Size,
     pub measures: Measures,
+    pub thumbnail: Thumbnail,
     /// Of length 1.
     pub vector: Vec<f32>,
 }
@@ -74,6 +75,7 @@ impl World {
             bytes: base.bytes.len() as u64,
             measures: base.measures,
             fingerprints: self.fingerprints(n),
+            thumbnail: Some(base.thumbnail.clone()),
             lineage: Vec::new(),
         }
     }
@@ -235,7 +237,8 @@ pub fn read(
         let bytes = Bytes::from(std::fs::read(file)?);
         let Ok(decoded) = dih_imaging::read(&bytes, limits) else { continue };
         let vector = unit(embed(&decoded.preview)?);
-        bases.push(Base { bytes, size: decoded.size, measures: decoded.measures, vector });
+        let dih_imaging::Decoded { size, measures, thumbnail, .. } = decoded;
+        bases.push(Base { bytes, size, measures, thumbnail, vector });
     }
     anyhow::ensure!(!bases.is_empty(), "none of the files is a photo");
     Ok(bases)
@@ -252,6 +255,7 @@ mod tests {
             bytes: Bytes::from(n.to_string()),
             size: Size { width: 1, height: 1 },
             measures: Measures::default(),
+            thumbnail: [0; Thumbnail::BYTES].into(),
             vector: unit((0..NUMBERS as u64).map(|i| (scatter(n * 1_000 + i) % 1_000) as f32).collect()),
         };
         World::new((0..50).map(base).collect(), 7)
