@@ -103,7 +103,7 @@ def row(part, tool, setting, used=None, what="", **more):
 # are of Euclid, between vectors of length 1: .2 is a cosine of .98, .4 one of .92.
 BITS = [0, 2, 4, 6, 8, 10, 12, 14, 16]
 COSINES = [round(n / 200, 3) for n in range(0, 31)]
-LENGTHS = [round(n / 50, 2) for n in range(0, 31)]
+LENGTHS = [round(n / 50, 2) for n in range(0, 41)]
 SETTINGS = {
     "imagededup": ({"at most 10 bits (default)": 10}, BITS),
     "fastdup": ({"cosine >= .90 (default)": 0.10, "cosine >= .93": 0.07}, COSINES),

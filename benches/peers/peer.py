@@ -131,9 +131,14 @@ def fiftyone(files, out, model):
         dataset = fiftyone.Dataset("peers")
         dataset.add_samples([fiftyone.Sample(filepath=str(path)) for path in paths])
         name = dict(zip(dataset.values("id"), [path.name for path in paths]))
-        index = fiftyone.brain.compute_near_duplicates(dataset, threshold=0.6, embeddings=given)
-        found = index.neighbors_map
-        write(out, {"pairs": [[name[a], name[b], float(far)] for a, others in found.items() for b, far in others]})
+        index = fiftyone.brain.compute_near_duplicates(dataset, embeddings=given)
+        pairs = {}
+        # What repeats one file is paired with no other, so each threshold shows other pairs.
+        for tenth in range(1, 9):
+            index.find_duplicates(thresh=tenth / 10)
+            for one, others in index.neighbors_map.items():
+                pairs |= {(name[one], name[other]): float(far) for other, far in others}
+        write(out, {"pairs": [[one, other, far] for (one, other), far in pairs.items()]})
 
 
 @contextlib.contextmanager

@@ -47,6 +47,13 @@ const COLUMNS: &[(&str, &str, bool, &str)] = &[
     ("brightness", "sc:Float", false, "Mean luma, 0 to 1."),
     ("contrast", "sc:Float", false, "Standard deviation of luma."),
     ("entropy", "sc:Float", false, "Entropy of luma in bits."),
+    (
+        "acuity",
+        "sc:Float",
+        false,
+        "How steep edges are, whatever their contrast: about 0.5 is sharp, below 0.25 blurred.",
+    ),
+    ("exposure", "sc:Float", false, "How much of the light is burnt out, 0 (black) to 1 (nothing but burnt)."),
     ("aspect", "sc:Float", false, "Width over height."),
     ("grayscale", "sc:Boolean", false, "Whether it has no colour."),
     ("device", "sc:Text", false, "Who sent it."),

@@ -139,6 +139,7 @@ fn failed(file: &'static str, source: impl std::error::Error + Send + Sync + 'st
 
 fn batch(rows: &[Row], held: bool) -> Result<RecordBatch, ArrowError> {
     let m = |get: fn(&Measures) -> f32| numbers(rows, |r| Some(get(&r.measures)));
+    let added = |get: fn(&Measures) -> Option<f32>| numbers(rows, |r| get(&r.measures));
     let mut columns: Vec<(&str, ArrayRef, bool)> = vec![
         ("image", texts(rows, |r| Some(r.image.to_string())), false),
         ("earliest", texts(rows, |r| Some(r.earliest.to_string())), false),
@@ -169,6 +170,10 @@ fn batch(rows: &[Row], held: bool) -> Result<RecordBatch, ArrowError> {
         ("aspect", m(|m| m.aspect), false),
         ("colourfulness", m(|m| m.colourfulness), false),
         ("transparent", m(|m| m.transparent), false),
+        ("acuity", added(|m| m.acuity), true),
+        ("noise", added(|m| m.noise), true),
+        ("bars", added(|m| m.bars), true),
+        ("exposure", added(|m| m.exposure), true),
         ("grayscale", Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(r.measures.grayscale)))), false),
         ("device", texts(rows, |r| Some(r.device.clone())), false),
         ("source", texts(rows, |r| r.source.clone()), true),
