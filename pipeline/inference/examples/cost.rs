@@ -9,7 +9,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let tools = tools_dir().ok_or("no tools folder; run `make setup`")?;
     let manifest = env::args().nth(2).unwrap_or_else(|| "config/models/efficientnet-lite0-int8.toml".to_owned());
     let manifest = Manifest::load(Path::new(&manifest), &tools.join("models"))?;
-    let mut model = Once::load(&manifest.name, &fs::read(manifest.model_path())?, &Config::default())?;
+    let mut model = Once::of(&manifest, &Config::default())?;
 
     let pixels: Vec<u8> = (0..256 * 256 * 3).map(|i| (i * 31 % 251) as u8).collect();
     let start = Instant::now();

@@ -71,7 +71,7 @@ impl Engine {
         let receiver = Arc::new(Mutex::new(receiver));
         let mut threads = Vec::new();
         for number in 0..config.session_count() {
-            let mut runner = Runner::load(&manifest.name, &bytes, config, Some(&shapes))?;
+            let mut runner = Runner::load(&manifest.name, &bytes, config, Some(&shapes), manifest.reduce_range)?;
             if number == 0 {
                 runner.agrees_with(&manifest)?;
                 answer(&mut runner, &manifest, &[&expected]).map_err(|error| match error {

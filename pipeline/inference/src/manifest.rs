@@ -118,8 +118,12 @@ pub struct Manifest {
     pub file: PathBuf,
     /// SHA-256 of the file, 64 hex digits.
     pub sha256: String,
-    /// What the weights are stored as: `fp32`, `fp16`, `int8`. Vectors of different precisions are never compared.
+    /// What the weights are stored as: `fp32`, `fp16`, `int8`, … Vectors of different precisions are never compared.
     pub precision: String,
+    /// Whether its 8-bit weights are at most 64, as ONNX Runtime's option of this name makes them. Then the fast kernels
+    /// are exact on every CPU; else those without VNNI take slower ones.
+    #[serde(default)]
+    pub reduce_range: bool,
     pub licence: String,
     /// Where the weights come from.
     pub source: String,

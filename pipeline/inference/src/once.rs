@@ -1,6 +1,6 @@
 //! A model run from one place, without queue or threads: to check an exported classifier.
 
-use crate::{config::Config, error::InferenceError, prepare::Tensor, runtime::Runner};
+use crate::{config::Config, error::InferenceError, manifest::Manifest, prepare::Tensor, runtime::Runner};
 
 /// A plain session.
 #[derive(Debug)]
@@ -11,7 +11,13 @@ pub struct Once {
 impl Once {
     /// Loads a model with one input from the bytes of an ONNX file; `name` is for errors.
     pub fn load(name: &str, onnx: &[u8], config: &Config) -> Result<Self, InferenceError> {
-        Ok(Self { runner: Runner::load(name, onnx, config, None)? })
+        Ok(Self { runner: Runner::load(name, onnx, config, None, false)? })
+    }
+
+    /// As [`Once::load`], of a model with a manifest.
+    pub fn of(manifest: &Manifest, config: &Config) -> Result<Self, InferenceError> {
+        let runner = Runner::load(&manifest.name, &manifest.model_bytes()?, config, None, manifest.reduce_range)?;
+        Ok(Self { runner })
     }
 
     /// Runs the inputs as one batch; gives one row of the named output for each. Rows of more axes come flattened.

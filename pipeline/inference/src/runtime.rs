@@ -61,12 +61,13 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// `shapes` names the input and its axes for TensorRT, which compiles for a range of batch sizes.
+    /// `reduce_range`: as in the manifest. `shapes` names the input and its axes for TensorRT, which compiles for a range of batch sizes.
     pub(crate) fn load(
         model: &str,
         bytes: &[u8],
         config: &Config,
         shapes: Option<&str>,
+        reduce_range: bool,
     ) -> Result<Self, InferenceError> {
         let environment = environment(config)?;
         let failed = |source: ort::Error| InferenceError::LoadModel { model: model.to_owned(), source };
@@ -80,9 +81,8 @@ impl Runner {
                 .with_inter_threads(1)?
                 .with_intra_op_spinning(false)?;
             // On CPUs without VNNI, sums of 8-bit products may overflow in the fast kernels: other vectors than
-            // elsewhere, from the same photo. There the exact kernels are taken, at three times the cost.
-            let builder = if sums_exactly() { builder } else { builder.with_precise_qmm()? };
-            Ok(builder)
+            // elsewhere, from the same photo. There the exact kernels are taken, at 1.4 times the cost.
+            if reduce_range || sums_exactly() { Ok(builder) } else { Ok(builder.with_precise_qmm()?) }
         };
         let with_provider = build().map_err(failed)?.with_execution_providers(providers(config, shapes));
         let mut builder = with_provider.map_err(|e| no_provider(e.into()))?;

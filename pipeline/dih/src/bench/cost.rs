@@ -100,9 +100,8 @@ pub fn decode_cpu_ms(files: &[impl AsRef<Path>]) -> anyhow::Result<f64> {
 
 /// Mean CPU milliseconds that a model takes for a picture, one after the other in one thread.
 pub fn inference_cpu_ms(manifest: &Manifest, config: &dih_inference::Config, photos: usize) -> anyhow::Result<f64> {
-    let onnx = fs::read(manifest.model_path()).context("could not read the model")?;
     let embedding = manifest.outputs.embedding.as_ref().context("the model gives no embedding")?;
-    let mut model = Once::load(&manifest.name, &onnx, config)?;
+    let mut model = Once::of(manifest, config)?;
     let inputs = (0..photos as u64).map(|seed| sample::photo(seed, 256, 256));
     let inputs = inputs.map(|photo| manifest.prepare(&photo.rgb, photo.width, photo.height));
     let inputs = inputs.collect::<Result<Vec<_>, _>>()?;

@@ -85,9 +85,8 @@ fn bases(app: &App<'_>, cmd: &Cmd) -> anyhow::Result<Vec<Base>> {
     let files = sample::photos(&cmd.dir, cmd.labels.as_deref(), BASES, cmd.seed)?;
     let home = tempfile::tempdir().context("could not make a temporary folder")?;
     let manifest = crate::model::manifest(home.path(), &app.config.model)?;
-    let onnx = std::fs::read(manifest.model_path()).context("could not read the model")?;
     let embedding = manifest.outputs.embedding.as_ref().context("the model gives no embedding")?;
-    let mut model = Once::load(&manifest.name, &onnx, &app.config.inference)?;
+    let mut model = Once::of(&manifest, &app.config.inference)?;
     world::read(&files, &app.config.ingest.limits, |preview| {
         let input = manifest.prepare(&preview.rgb, preview.width, preview.height)?;
         model.run(&embedding.name, &[input])?.pop().context("the model gave no vector")
