@@ -20,7 +20,7 @@ fn limit_arenas() {
     let cores = std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
     let arenas = libc::c_int::try_from(cores).unwrap_or(libc::c_int::MAX);
     // SAFETY: `mallopt` takes two numbers, and no other thread runs yet.
-    #[allow(unsafe_code)]
+    #[allow(unsafe_code, reason = "no safe call sets the arenas of glibc")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, arenas);
     }

@@ -160,12 +160,7 @@ fn laplacian_variance(inside: &Window<'_>) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample;
-
-    fn drawn(width: u32, height: u32, colour: impl Fn(u32, u32) -> [u8; 3]) -> Preview {
-        let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
-        Preview { width, height, rgb: places.flat_map(|(x, y)| colour(x, y)).collect() }
-    }
+    use crate::sample::{self, drawn};
 
     #[test]
     fn a_flat_picture_measures_as_nothing() {

@@ -33,6 +33,13 @@ pub fn photo(seed: u64, width: u32, height: u32) -> Preview {
     Preview { width, height, rgb }
 }
 
+/// A picture of the colour that each of its places has.
+#[cfg(test)]
+pub(crate) fn drawn(width: u32, height: u32, colour: impl Fn(u32, u32) -> [u8; 3]) -> Preview {
+    let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+    Preview { width, height, rgb: places.flat_map(|(x, y)| colour(x, y)).collect() }
+}
+
 /// The scene of `seed` as a JPEG file. Sides stay below 65536.
 pub fn jpeg(seed: u64, width: u32, height: u32, quality: u8) -> Vec<u8> {
     let photo = photo(seed, width, height);

@@ -48,12 +48,7 @@ fn mean_chroma(preview: &Preview, column: usize, row: usize) -> (u8, u8) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample;
-
-    fn drawn(width: u32, height: u32, colour: impl Fn(u32, u32) -> [u8; 3]) -> Preview {
-        let places = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
-        Preview { width, height, rgb: places.flat_map(|(x, y)| colour(x, y)).collect() }
-    }
+    use crate::sample::{self, drawn};
 
     #[test]
     fn pure_colours_have_the_luma_and_the_chroma_of_the_standard() {
