@@ -8,10 +8,7 @@ use dih_core::{
     ports::{Index, Select, StoreError},
     record::{Change, State},
 };
-use dih_stores::{
-    contract::sample,
-    index::{EdgeIndex, Merge},
-};
+use dih_stores::{contract::sample, index::EdgeIndex};
 
 /// Images between two commits.
 const BATCH: u64 = 32;
@@ -50,10 +47,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{}; disk {} MiB", memory(), disk(home.path())? >> 20);
     search(&index, &space, images, &vector).await?;
 
-    let optimize = Instant::now();
-    index.optimize(Merge::All).await?;
-    println!("optimize: {:.1} s; {}", optimize.elapsed().as_secs_f64(), memory());
-    search(&index, &space, images, &vector).await?;
     drop(index);
     let open = Instant::now();
     let index = EdgeIndex::open(home.path(), &spaces)?;

@@ -7,7 +7,7 @@ pub mod edge;
 mod memory;
 
 #[cfg(feature = "edge")]
-pub use edge::{EdgeIndex, Merge};
+pub use edge::EdgeIndex;
 pub use memory::MemoryIndex;
 
 use dih_core::{

@@ -19,13 +19,8 @@ pub struct At {
     pub index_cpu_ms: f64,
     /// Of it, by call.
     pub calls: BTreeMap<&'static str, Call>,
-    /// CPU milliseconds a photo that the index takes in the background, to merge and to index; not part of `cpu_ms`.
-    pub background_cpu_ms: f64,
-    /// Seconds that one such round takes.
-    pub optimize_s: f64,
-    /// CPU seconds to fill the index from the last size on, and to index it then.
+    /// CPU seconds to fill the index from the last size on, without looking for repeats.
     pub fill_cpu_s: f64,
-    pub build_cpu_s: f64,
     pub recall: Option<Recall>,
     pub memory: Memory,
     pub disk_mib: f64,
@@ -124,7 +119,7 @@ pub(super) fn disk_mib(folder: &Path) -> io::Result<f64> {
             match entry.metadata() {
                 Ok(meta) if meta.is_dir() => folders.push(entry.path()),
                 Ok(meta) => blocks += meta.blocks(),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {} // merged away meanwhile
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {} // compacted away meanwhile
                 Err(e) => return Err(e),
             }
         }
@@ -137,7 +132,7 @@ pub(super) fn disk_mib(folder: &Path) -> io::Result<f64> {
 pub struct Figures {
     pub numbers: usize,
     pub sizes: Vec<At>,
-    /// Cost at the largest size over that at the smallest: all, the index alone, and all with what runs in the background.
+    /// Cost at the largest size over that at the smallest: all, and the index alone.
     pub growth: Option<Growth>,
 }
 
@@ -145,17 +140,14 @@ pub struct Figures {
 pub struct Growth {
     pub cpu: f64,
     pub index: f64,
-    pub with_background: f64,
 }
 
 impl Figures {
     pub fn of(numbers: usize, sizes: Vec<At>) -> Self {
         let growth = match &sizes[..] {
-            [first, .., last] => Some(Growth {
-                cpu: last.cpu_ms / first.cpu_ms,
-                index: last.index_cpu_ms / first.index_cpu_ms,
-                with_background: (last.cpu_ms + last.background_cpu_ms) / (first.cpu_ms + first.background_cpu_ms),
-            }),
+            [first, .., last] => {
+                Some(Growth { cpu: last.cpu_ms / first.cpu_ms, index: last.index_cpu_ms / first.index_cpu_ms })
+            }
             _ => None,
         };
         Self { numbers, sizes, growth }
@@ -180,10 +172,10 @@ mod tests {
 
     #[test]
     fn growth_is_the_last_over_the_first() {
-        let at = |cpu_ms, background_cpu_ms| At { cpu_ms, index_cpu_ms: 1.0, background_cpu_ms, ..At::default() };
-        let growth = Figures::of(2, vec![at(2.0, 0.0), at(9.0, 9.0), at(3.0, 1.0)]).growth.expect("has two sizes");
-        assert_eq!((growth.cpu, growth.index, growth.with_background), (1.5, 1.0, 2.0));
-        assert_eq!(Figures::of(2, vec![at(2.0, 0.0)]).growth, None);
+        let at = |cpu_ms, index_cpu_ms| At { cpu_ms, index_cpu_ms, ..At::default() };
+        let growth = Figures::of(2, vec![at(2.0, 1.0), at(9.0, 9.0), at(3.0, 2.0)]).growth.expect("has two sizes");
+        assert_eq!((growth.cpu, growth.index), (1.5, 2.0));
+        assert_eq!(Figures::of(2, vec![at(2.0, 1.0)]).growth, None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `dih bench scale`: does a photo cost more in a large collection than in a small one?
 //!
-//! Takes    real photos and sizes. Gives, at each size, what a photo costs in dedupe and cluster, call by call; what tidying
-//!          up in the background adds; how many true neighbours are found; disk, memory, and how long opening takes.
+//! Takes    real photos and sizes. Gives, at each size, what a photo costs in dedupe and cluster, call by call; how many true
+//!          neighbours are found; disk, memory, and how long opening takes.
 //! How      a made-up stream ([`world`]) fills an index of its own. The measured photos go through the very stages, one after
 //!          the other: dedupe, the vector's put, cluster, a commit. CPU time of the whole process counts.
 //! Keeps    a temporary folder, 8 kB a point, gone afterwards.
@@ -28,7 +28,7 @@ use dih_dedupe::Dedupe;
 use dih_imaging::{Limits, read};
 use dih_previews::{Fresh, Previews};
 use dih_repeats::Prover;
-use dih_stores::index::{EdgeIndex, Merge};
+use dih_stores::index::EdgeIndex;
 use futures::{StreamExt, TryStreamExt, stream};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -85,38 +85,20 @@ impl<'a> Scale<'a> {
     pub async fn measure(&mut self, points: u64, photos: u64, queries: u64) -> anyhow::Result<At> {
         anyhow::ensure!(points > self.len, "the index holds {} points already: sizes must be apart", self.len);
         let mut at = At { points, ..At::default() };
-        // As it is on average: half of those wait that may, and half of the recent ones have come since all were merged.
-        let (waiting, recent) = self.half_way(points);
-        let merged = points.saturating_sub(recent + waiting).max(self.len);
-        let indexed = points.saturating_sub(waiting).max(merged);
-        for (end, merge) in [(merged, Merge::All), (indexed, Merge::New)] {
-            let begun = process_cpu();
-            self.fill(end).await?;
-            at.fill_cpu_s += process_cpu() - begun;
-            let begun = process_cpu();
-            self.index().optimize(merge).await?;
-            at.build_cpu_s += process_cpu() - begun;
-        }
+        let begun = process_cpu();
         self.fill(points).await?;
+        at.fill_cpu_s = process_cpu() - begun;
         self.photos(photos, &mut at).await?;
         at.recall = self.recall(queries).await?;
         at.memory = Memory::now();
-        self.background(&mut at).await?;
         self.reopen(&mut at).await?;
         at.disk_mib = figures::disk_mib(self.folder.path())?;
         Ok(at)
     }
 
-    /// Vectors that wait to be indexed on average, and recent ones, when the index has so many points.
-    fn half_way(&self, points: u64) -> (u64, u64) {
-        let (waiting, recent) = self.index().waiting_max(points);
-        (waiting / 2, if recent > waiting { recent / 2 } else { 0 })
-    }
-
     /// Fills up to so many points, without looking for repeats.
     async fn fill(&mut self, points: u64) -> anyhow::Result<()> {
         let (index, space, world) = (self.index().clone(), self.space().clone(), self.world.clone());
-        index.optimize_by_itself(false);
         while self.len < points {
             let end = points.min(self.len + BATCH);
             let put = |n: u64| {
@@ -138,7 +120,6 @@ impl<'a> Scale<'a> {
             index.commit().await?;
             self.len = end;
         }
-        index.optimize_by_itself(true);
         Ok(())
     }
 
@@ -178,24 +159,6 @@ impl<'a> Scale<'a> {
         }
         self.len += photos;
         at.photos(photos, repeats, cpu, &watched.take());
-        Ok(())
-    }
-
-    /// What the index does by itself, shared out to the vectors that it does it for: it merges new ones, and in the end all.
-    async fn background(&mut self, at: &mut At) -> anyhow::Result<()> {
-        let (waiting, recent) = self.half_way(at.points);
-        self.fill(at.points + waiting).await?;
-        let begun = process_cpu();
-        let mut each = 0.0;
-        if recent > 0 {
-            self.index().optimize(Merge::New).await?;
-            each += (process_cpu() - begun) / (2 * waiting) as f64;
-        }
-        let (begun, clock) = (process_cpu(), Instant::now());
-        self.index().optimize(Merge::All).await?;
-        at.optimize_s = clock.elapsed().as_secs_f64();
-        each += (process_cpu() - begun) / (recent + 2 * waiting) as f64;
-        at.background_cpu_ms = 1000.0 * each;
         Ok(())
     }
 

@@ -12,11 +12,8 @@ const PLANE: [f64; 4] = [60.0, 470.0, 40.0, 310.0];
 /// A line of the picture: what it is called, its colour, and its value at a size.
 type Line = (&'static str, &'static str, fn(&At) -> f64);
 
-const LINES: [Line; 3] = [
-    ("dedupe and cluster", "#1b6ca8", |at| at.cpu_ms),
-    ("with the background", "#c0392b", |at| at.cpu_ms + at.background_cpu_ms),
-    ("of it: the index", "#3a8f5c", |at| at.index_cpu_ms),
-];
+const LINES: [Line; 2] =
+    [("dedupe and cluster", "#1b6ca8", |at| at.cpu_ms), ("of it: the index", "#3a8f5c", |at| at.index_cpu_ms)];
 
 /// The picture. Sizes are on a logarithmic scale, milliseconds on one that begins at 0.
 pub fn svg(figures: &Figures) -> String {

@@ -28,7 +28,7 @@ const BASES: usize = 2_000;
 /// Fills an index with made-up points to each size, and sends photos through dedupe and cluster there.
 ///
 /// The points are made of real photos: their vectors are blends of real ones, with as many neighbours in a large collection as
-/// in a small one; one in twenty is nearly an earlier one. Takes 8 kB of disk a point, twice that while it is indexed, in the
+/// in a small one; one in twenty is nearly an earlier one. Takes 8 kB of disk a point in the
 /// folder for temporary files (`TMPDIR`).
 #[derive(Debug, Args)]
 pub(super) struct Cmd {
@@ -103,26 +103,16 @@ fn print(app: &App<'_>, figures: &Figures) -> anyhow::Result<()> {
     app.out.line("")?;
     app.out.table(&places(figures))?;
     if let Some(growth) = figures.growth {
-        app.out.line(format!(
-            "the largest over the smallest: {:.2}; the index alone {:.2}; with the background {:.2}",
-            growth.cpu, growth.index, growth.with_background
-        ))?;
+        app.out
+            .line(format!("the largest over the smallest: {:.2}; the index alone {:.2}", growth.cpu, growth.index))?;
     }
     Ok(())
 }
 
 /// What a photo costs, in CPU milliseconds.
 fn costs(figures: &Figures) -> Table {
-    let mut table = Table::new([
-        "points",
-        "ms a photo",
-        "index",
-        "proof",
-        "background",
-        "repeats",
-        "suspects found",
-        "neighbours found",
-    ]);
+    let mut table =
+        Table::new(["points", "ms a photo", "index", "proof", "repeats", "suspects found", "neighbours found"]);
     for at in &figures.sizes {
         let ms = |ms: f64| format!("{ms:.2}");
         let (suspects, neighbours) =
@@ -132,7 +122,6 @@ fn costs(figures: &Figures) -> Table {
             ms(at.cpu_ms),
             ms(at.index_cpu_ms),
             ms(at.cpu_ms - at.index_cpu_ms),
-            ms(at.background_cpu_ms),
             format!("{} of {}", at.repeats, at.photos),
             fraction(suspects),
             fraction(neighbours),
@@ -161,19 +150,10 @@ fn calls(figures: &Figures) -> Table {
 
 /// Memory, disk and times of the index.
 fn places(figures: &Figures) -> Table {
-    let mut table = Table::new([
-        "points",
-        "anonymous MiB",
-        "resident MiB",
-        "disk MiB",
-        "fill s",
-        "index s",
-        "merge s",
-        "open s",
-        "open CPU s",
-    ]);
+    let mut table =
+        Table::new(["points", "anonymous MiB", "resident MiB", "disk MiB", "fill CPU s", "open s", "open CPU s"]);
     for at in &figures.sizes {
-        let At { memory, disk_mib, fill_cpu_s, build_cpu_s, optimize_s, open_s, open_cpu_s, .. } = at;
+        let At { memory, disk_mib, fill_cpu_s, open_s, open_cpu_s, .. } = at;
         let whole = |x: &f64| format!("{x:.0}");
         table.row([
             plot::grouped(at.points),
@@ -181,8 +161,6 @@ fn places(figures: &Figures) -> Table {
             whole(&memory.resident_mib),
             whole(disk_mib),
             whole(fill_cpu_s),
-            whole(build_cpu_s),
-            whole(optimize_s),
             format!("{open_s:.1}"),
             format!("{open_cpu_s:.1}"),
         ]);

@@ -9,20 +9,16 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use dih_core::ports::StoreError;
-use qdrant_edge::{EdgeConfig, EdgeOptimizersConfig, EdgeShard, OperationError, OperationResult, UpdateOperation};
+use qdrant_edge::{EdgeConfig, EdgeShard, OperationError, OperationResult, UpdateOperation};
 
 use super::files::{self, Home};
 use crate::{fault, index::STORE};
-
-/// A flush cannot begin while the optimizer swaps segments, some milliseconds each time.
-const FLUSH_TRIES: u32 = 9;
 
 #[derive(Debug)]
 pub(super) struct Engine {
@@ -34,8 +30,6 @@ pub(super) struct Engine {
     shard: RwLock<Option<EdgeShard>>,
     writer: Mutex<()>,
     logged_bytes: AtomicU64,
-    /// Held by whoever merges segments or drops the log.
-    tidying: Mutex<()>,
 }
 
 impl Engine {
@@ -48,7 +42,6 @@ impl Engine {
             shard: RwLock::new(Some(shard)),
             writer: Mutex::new(()),
             logged_bytes: AtomicU64::new(0),
-            tidying: Mutex::new(()),
         })
     }
 
@@ -80,26 +73,15 @@ impl Engine {
     /// Brings every write so far to the disk, then lets `flushed` note it before the next write.
     pub(super) fn flush(&self, flushed: impl FnOnce() -> Result<(), StoreError>) -> Result<(), StoreError> {
         let _turn = self.turn();
-        self.flush_between_swaps()?;
+        self.read("flush", |shard| {
+            shard.flush();
+            Ok(())
+        })?;
         flushed()?;
-        if self.logged_bytes.load(Ordering::Relaxed) > self.log_bytes_max
-            && let Some(_alone) = try_lock(&self.tidying)
-        {
-            self.drop_log()?;
+        match self.logged_bytes.load(Ordering::Relaxed) > self.log_bytes_max {
+            true => self.drop_log(),
+            false => Ok(()),
         }
-        Ok(())
-    }
-
-    fn flush_between_swaps(&self) -> Result<(), StoreError> {
-        let mut wait = Duration::from_millis(2);
-        for _ in 1..FLUSH_TRIES {
-            match self.read("flush", flush) {
-                Err(_) if try_lock(&self.tidying).is_none() => std::thread::sleep(wait),
-                done => return done,
-            }
-            wait *= 2;
-        }
-        self.read("flush", flush)
     }
 
     /// Closes the shard and opens it again without the log it no longer needs. All is flushed when this is called.
@@ -109,21 +91,6 @@ impl Engine {
         *slot = Some(files::load(&self.home, &self.config)?);
         self.logged_bytes.store(0, Ordering::Relaxed);
         Ok(())
-    }
-
-    /// Merges segments and builds graphs where the engine finds it worth while. Reads and writes go on meanwhile.
-    pub(super) fn optimize(&self, optimizers: EdgeOptimizersConfig) -> Result<(), StoreError> {
-        let _alone = self.tidying.lock().unwrap_or_else(PoisonError::into_inner);
-        self.read("optimize", |shard| {
-            shard.set_optimizers_config(optimizers)?;
-            shard.optimize()
-        })
-        .map(drop)
-    }
-
-    /// Returns when nobody merges any more.
-    pub(super) fn wait_until_tidy(&self) {
-        drop(self.tidying.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn gone(&self, action: &str) -> StoreError {
@@ -146,19 +113,6 @@ fn close(home: &Home, shard: Option<EdgeShard>) {
         Ok(())
     }) {
         tracing::warn!(error = %dih_core::chain(&e), "index was not closed cleanly");
-    }
-}
-
-fn flush(shard: &EdgeShard) -> OperationResult<()> {
-    shard.flush();
-    Ok(())
-}
-
-fn try_lock(mutex: &Mutex<()>) -> Option<MutexGuard<'_, ()>> {
-    match mutex.try_lock() {
-        Ok(guard) => Some(guard),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
     }
 }
 

@@ -7,11 +7,14 @@
 //! Power    as with files: a commit leaves the moment of writing to the operating system, or waits for the disk when the
 //!          index is opened as synced.
 //! Weak at  one process only; above [`vectors::EXACT_TO`] images a vector search goes by sketches, above
-//!          [`Tuning::graph_from_kb`] through a graph of them, and may miss a neighbour. What it finds has its exact cosine.
+//!          [`Tuning::cells_from`] only by some of them ([`cells`]), and may miss a neighbour. What it finds has its exact
+//!          cosine.
 
 mod bits;
+mod cells;
 mod engine;
 mod files;
+mod kept_cells;
 mod points;
 mod records;
 mod table;
@@ -21,11 +24,10 @@ mod vectors;
 mod words;
 
 use std::{
+    collections::HashMap,
     path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
 };
 
 use async_trait::async_trait;
@@ -36,10 +38,14 @@ use dih_core::{
     ports::{Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
-use qdrant_edge::{EdgeConfig, EdgeOptimizersConfig};
 use tokio::{sync::Semaphore, task};
 
-use self::{files::Home, records::Records, table::States, vectors::Vectors};
+use self::{
+    files::Home,
+    records::Records,
+    table::{Row, States},
+    vectors::Vectors,
+};
 use super::{COSINE_TOLERANCE, STORE, normalised, not_found, unknown_space, wrong_length};
 
 /// Neighbours asked for beyond those that are wanted, because some may be in another state.
@@ -47,36 +53,20 @@ const SLACK: usize = 16;
 /// Most neighbours asked for: beyond it some in the right state may be missed among so many in the wrong one.
 const ASKED_MAX: usize = 16_384;
 
-/// The large graph takes in the recent one when that has grown to so large a share of all: each search goes through both,
-/// each merge of all copies all vectors, each merge of new ones copies the recent ones.
-const RECENT_SHARE: u64 = 8;
-
-/// What is merged, and gets a graph of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Merge {
-    /// Vectors that wait, with those that came lately.
-    New,
-    All,
-}
-
-/// When the engine tidies up. Tests make it do so all the time.
+/// When it does what it does now and then. Tests make it do so all the time.
 #[derive(Clone, Copy, Debug)]
 struct Tuning {
-    /// Kilobytes of vectors of one space below which a search compares with the sketches of all of them, and at this size
-    /// (6,500 vectors of 1,280 numbers) still is quick. Above it a graph is built.
-    graph_from_kb: usize,
+    /// Images from which on vectors have cells. Below, a search compares with the sketches of all, .3 us each.
+    cells_from: u64,
     /// Vectors after which the engine brings them to the disk; after a crash so many are put in again.
     flush_every: u64,
-    /// Vectors after which the engine is asked whether there is anything to merge or to index. So many wait at most: each
-    /// search compares with the sketches of all of them.
-    optimize_every: u64,
     /// Bytes of the engine's log after which it is dropped.
     log_bytes_max: u64,
 }
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { graph_from_kb: 32 << 10, flush_every: 1_024, optimize_every: 8_192, log_bytes_max: 128 << 20 }
+        Self { cells_from: 4_096, flush_every: 1_024, log_bytes_max: 128 << 20 }
     }
 }
 
@@ -88,19 +78,13 @@ pub struct EdgeIndex {
     /// Calls into the engine block; this many at a time.
     turns: Arc<Semaphore>,
     tuning: Tuning,
-    /// Vectors at the last time it was optimized, and when all were merged.
-    optimized: AtomicU64,
-    merged: AtomicU64,
-    /// Begins no merges by itself.
-    resting: AtomicBool,
-    closing: AtomicBool,
+    /// Who flushes vectors, or did so last.
+    flusher: Mutex<Option<JoinHandle<()>>>,
 }
 
 struct Parts {
     records: Records,
     vectors: Vectors,
-    /// Whether somebody flushes vectors or merges them.
-    tidying: AtomicBool,
 }
 
 impl std::fmt::Debug for Parts {
@@ -129,31 +113,18 @@ impl EdgeIndex {
         synced: bool,
         tuning: Tuning,
     ) -> Result<Self, StoreError> {
-        Self::open_with(directory, spaces, synced, tuning, points::config(spaces, tuning.graph_from_kb))
-    }
-
-    fn open_with(
-        directory: &Path,
-        spaces: &[(VectorSpace, usize)],
-        synced: bool,
-        tuning: Tuning,
-        config: EdgeConfig,
-    ) -> Result<Self, StoreError> {
+        let config = points::config(spaces);
         let home = Arc::new(Home::open(directory, spaces, &config)?);
         let database = home.database()?;
-        let names = spaces.iter().map(|(name, _)| name.clone()).collect();
-        let vectors = Vectors::open(home.clone(), database.clone(), names, config, tuning.log_bytes_max)?;
+        let vectors = Vectors::open(home.clone(), database.clone(), spaces, config, tuning)?;
         let records = Records::open(home, database, synced)?;
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get() * 2);
         Ok(Self {
-            parts: Arc::new(Parts { records, vectors, tidying: AtomicBool::new(false) }),
+            parts: Arc::new(Parts { records, vectors }),
             spaces: spaces.to_vec(),
             turns: Arc::new(Semaphore::new(threads)),
             tuning,
-            optimized: AtomicU64::new(0),
-            merged: AtomicU64::new(0),
-            resting: AtomicBool::new(false),
-            closing: AtomicBool::new(false),
+            flusher: Mutex::default(),
         })
     }
 
@@ -161,43 +132,20 @@ impl EdgeIndex {
         &self.parts.records
     }
 
-    /// Merges and indexes now; searches and writes go on meanwhile. For tools and measurements: the index does it by
-    /// itself whenever [`EdgeIndex::waiting_max`] vectors have come.
-    pub async fn optimize(&self, merge: Merge) -> Result<(), StoreError> {
-        let optimizers = self.optimizing(merge);
-        self.blocking("optimize", move |parts| parts.vectors.engine().optimize(optimizers)).await
-    }
-
-    fn optimizing(&self, merge: Merge) -> EdgeOptimizersConfig {
-        let now = self.parts.vectors.put_count();
-        self.optimized.store(now, Ordering::Release);
-        if merge == Merge::All {
-            self.merged.store(now, Ordering::Release);
-        }
-        points::optimizers(self.tuning.graph_from_kb, merge)
-    }
-
-    /// Vectors that wait at most until they are indexed, and those that are recent at most in an index of `len` images.
-    pub fn waiting_max(&self, len: u64) -> (u64, u64) {
-        let waiting = self.tuning.optimize_every;
-        (waiting, waiting.max(len / RECENT_SHARE))
-    }
-
-    /// Whether it does so at all. For a bulk load, which ends with [`EdgeIndex::optimize`].
-    pub fn optimize_by_itself(&self, does: bool) {
-        self.resting.store(!does, Ordering::Release);
-    }
-
-    /// Commits, begins no more merges, and waits for one that is under way. For a clean end: then the directory is free as
-    /// soon as this is dropped.
+    /// Commits, and brings all vectors to the disk. For a clean end: then the directory is free as soon as this is dropped.
     pub async fn close(&self) -> Result<(), StoreError> {
-        self.closing.store(true, Ordering::Release);
-        self.commit().await?;
-        self.blocking("close", |parts| {
-            parts.vectors.engine().wait_until_tidy();
+        let flusher = self.flusher().take();
+        self.blocking("close", move |parts| {
+            parts.records.commit()?;
+            // One that panicked has said so, and what it did not flush is flushed now.
+            let _ = flusher.map(JoinHandle::join);
             parts.vectors.flush()
         })
         .await
+    }
+
+    fn flusher(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.flusher.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a call that may take long off the async threads.
@@ -227,33 +175,23 @@ impl EdgeIndex {
         }
     }
 
-    /// Flushes and optimizes on a thread of its own, which the end of the process does not wait for: a crash beside it is
+    /// Flushes vectors on a thread of its own, which the end of the process does not wait for: a crash beside it is
     /// harmless.
-    fn tidy_sometimes(&self) {
-        let vectors = &self.parts.vectors;
-        let since = |count: &AtomicU64| vectors.put_count().saturating_sub(count.load(Ordering::Acquire));
-        let (waiting, recent) = self.waiting_max(vectors.len());
-        let optimize = since(&self.optimized) >= waiting && !self.resting.load(Ordering::Acquire);
-        if !optimize && vectors.unflushed() < self.tuning.flush_every || self.closing.load(Ordering::Acquire) {
+    fn flush_sometimes(&self) {
+        let mut flusher = self.flusher();
+        let busy = flusher.as_ref().is_some_and(|flusher| !flusher.is_finished());
+        if busy || self.parts.vectors.unflushed() < self.tuning.flush_every {
             return;
         }
-        if self.parts.tidying.swap(true, Ordering::AcqRel) {
-            return; // somebody is at it
-        }
-        let merge = if since(&self.merged) >= recent { Merge::All } else { Merge::New };
-        let optimizers = optimize.then(|| self.optimizing(merge));
         let parts = self.parts.clone();
-        let work = move || {
-            let engine = parts.vectors.engine();
-            let done = parts.vectors.flush().and_then(|()| optimizers.map_or(Ok(()), |how| engine.optimize(how)));
-            parts.tidying.store(false, Ordering::Release);
-            if let Err(e) = done {
-                tracing::warn!(error = %chain(&e), "vectors could not be tidied, searches and the next start stay slower");
+        let flush = move || {
+            if let Err(e) = parts.vectors.flush() {
+                tracing::warn!(error = %chain(&e), "vectors could not be flushed, the next start takes longer");
             }
         };
-        if let Err(e) = std::thread::Builder::new().name("index-tidy".into()).spawn(work) {
-            self.parts.tidying.store(false, Ordering::Release);
-            tracing::warn!(error = %e, "vectors could not be tidied, searches and the next start stay slower");
+        match std::thread::Builder::new().name("index-flush".into()).spawn(flush) {
+            Ok(thread) => *flusher = Some(thread),
+            Err(e) => tracing::warn!(error = %e, "vectors could not be flushed, the next start takes longer"),
         }
     }
 }
@@ -365,13 +303,12 @@ impl Index for EdgeIndex {
             true => self.blocking("commit", |parts| parts.records.commit()).await?,
             false => self.records().commit()?,
         }
-        self.tidy_sometimes();
+        self.flush_sometimes();
         Ok(())
     }
 }
 
 impl Parts {
-    /// Asks for more until enough of those that are found are in the right state.
     fn near_vectors(
         &self,
         space: &VectorSpace,
@@ -381,20 +318,11 @@ impl Parts {
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
         let wanted = States::of(states);
-        let mut asked = limit + SLACK;
-        let mut near = loop {
-            let found = self.vectors.near(space, unit, asked)?;
-            let is_near = |cosine: f32| cosine + COSINE_TOLERANCE >= cosine_min;
-            let all = found.len() < asked || found.last().is_none_or(|(_, cosine)| !is_near(*cosine));
-            let table = self.records.table();
-            let found = found.into_iter().filter(|(_, cosine)| is_near(*cosine));
-            let rows = found.filter_map(|(id, cosine)| Some((cosine, table.get(id)?, id)));
-            let near: Vec<_> = rows.filter(|(_, row, _)| wanted.has(row.state)).collect();
-            if all || near.len() >= limit || asked >= ASKED_MAX {
-                break near;
-            }
-            asked *= 4;
+        let mut near = match self.vectors.candidates(space, unit) {
+            Some(candidates) => self.near_among(candidates, space, unit, wanted, limit)?,
+            None => self.near_of_all(space, unit, cosine_min, wanted, limit)?,
         };
+        near.retain(|(cosine, _, _)| is_near(*cosine, cosine_min));
         near.sort_by(|(a, a_row, a_id), (b, b_row, b_id)| {
             b.total_cmp(a).then_with(|| (a_row.upload, a_id).cmp(&(b_row.upload, b_id)))
         });
@@ -408,4 +336,56 @@ impl Parts {
         }
         Ok(records)
     }
+
+    /// The nearest of those that are in the right state.
+    fn near_among(
+        &self,
+        candidates: Vec<ImageId>,
+        space: &VectorSpace,
+        unit: &[f32],
+        wanted: States,
+        limit: usize,
+    ) -> Result<Vec<Found>, StoreError> {
+        let rows: HashMap<ImageId, Row> = {
+            let table = self.records.table();
+            let rows = candidates.into_iter().filter_map(|id| Some((id, table.get(id)?)));
+            rows.filter(|(_, row)| wanted.has(row.state)).collect()
+        };
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.vectors.near(space, unit, limit, Some(rows.keys().copied()))?;
+        Ok(found.into_iter().filter_map(|(id, cosine)| Some((cosine, *rows.get(&id)?, id))).collect())
+    }
+
+    /// Asks for more until enough of those that are found are in the right state.
+    fn near_of_all(
+        &self,
+        space: &VectorSpace,
+        unit: &[f32],
+        cosine_min: f32,
+        wanted: States,
+        limit: usize,
+    ) -> Result<Vec<Found>, StoreError> {
+        let mut asked = limit + SLACK;
+        loop {
+            let found = self.vectors.near(space, unit, asked, None::<std::iter::Empty<_>>)?;
+            let all = found.len() < asked || found.last().is_none_or(|(_, cosine)| !is_near(*cosine, cosine_min));
+            let table = self.records.table();
+            let rows = found.into_iter().filter_map(|(id, cosine)| Some((cosine, table.get(id)?, id)));
+            let near: Vec<_> = rows.filter(|(_, row, _)| wanted.has(row.state)).collect();
+            let enough = near.iter().filter(|(cosine, _, _)| is_near(*cosine, cosine_min)).count() >= limit;
+            if all || enough || asked >= ASKED_MAX {
+                return Ok(near);
+            }
+            asked *= 4;
+        }
+    }
+}
+
+/// A neighbour: its cosine, and what the table knows of it.
+type Found = (f32, Row, ImageId);
+
+fn is_near(cosine: f32, cosine_min: f32) -> bool {
+    cosine + COSINE_TOLERANCE >= cosine_min
 }

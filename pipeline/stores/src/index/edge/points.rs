@@ -6,65 +6,32 @@ use std::collections::HashMap;
 
 use dih_core::{ImageId, event::VectorSpace};
 use qdrant_edge::{
-    Distance, EdgeConfig, EdgeOptimizersConfig, EdgeVectorParams, HnswIndexConfig, NamedQuery, PointId,
-    PointInsertOperations, PointOperations, PointStruct, PointVectorsPersisted, QuantizationConfig,
-    QuantizationSearchParams, QueryEnum, SearchParams, SearchRequest, UpdateOperation, UpdateVectorsOp, Vector,
-    VectorInternal, VectorOperations, VectorPersisted, VectorStructInternal, VectorStructPersisted, Vectors,
-    WalOptions, WithPayloadInterface,
+    Condition, Distance, EdgeConfig, EdgeVectorParams, Filter, NamedQuery, PointId, PointInsertOperations,
+    PointOperations, PointStruct, PointVectorsPersisted, QuantizationConfig, QuantizationSearchParams, QueryEnum,
+    ScrollRequest, SearchParams, SearchRequest, UpdateOperation, UpdateVectorsOp, Vector, VectorInternal,
+    VectorOperations, VectorPersisted, VectorStructInternal, VectorStructPersisted, Vectors, WalOptions,
+    WithPayloadInterface, WithVector,
     external::serde_json::{self, Value},
 };
 
-use super::Merge;
-
 /// Bytes of one file of the engine's log, which stays mapped into memory.
 pub(super) const LOG_FILE_BYTES: usize = 8 << 20;
-/// Width of a search through a graph, in candidates: wider finds more of the true neighbours and takes longer.
-const GRAPH_BEAM: usize = 256;
 /// Neighbours by their sketches that are compared as they are, for each one that is wanted.
 const OVERSAMPLING: f64 = 4.0;
-/// Kilobytes of vectors in one segment: no bound, so that a search goes through two graphs and not through many.
-const SEGMENT_KB: usize = 1 << 40;
-
-/// `graph_from_kb`: kilobytes of vectors of one space from which on a graph is built over them.
-pub(super) fn config(spaces: &[(VectorSpace, usize)], graph_from_kb: usize) -> EdgeConfig {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get() / 2).max(1);
-    let graph = HnswIndexConfig {
-        m: 16,
-        ef_construct: 100,
-        full_scan_threshold: graph_from_kb,
-        max_indexing_threads: threads,
-        on_disk: Some(true),
-        payload_m: None,
-        inline_storage: None,
-    };
+/// There is one segment, that takes writes, and no graph: the engine is never asked to optimize.
+pub(super) fn config(spaces: &[(VectorSpace, usize)]) -> EdgeConfig {
     let mut config = EdgeConfig::builder().on_disk_payload(true);
     for (space, numbers) in spaces {
-        let params = EdgeVectorParams::builder(*numbers, Distance::Cosine).on_disk(true).hnsw_config(graph).build();
+        let params = EdgeVectorParams::builder(*numbers, Distance::Cosine).on_disk(true).build();
         config = config.vector(&space.0, params);
     }
     config
-        .hnsw_config(graph)
         .quantization_config(sketches())
-        .optimizers(optimizers(graph_from_kb, Merge::All))
         .wal_options(WalOptions { segment_capacity: LOG_FILE_BYTES, ..WalOptions::default() })
         .build()
 }
 
-/// How the engine merges: each of its plans takes the smallest segments, as many as there are too many.
-pub(super) fn optimizers(graph_from_kb: usize, merge: Merge) -> EdgeOptimizersConfig {
-    let segments = match merge {
-        Merge::New => 3, // the large one, the recent one, and that of those that wait
-        Merge::All => 2,
-    };
-    EdgeOptimizersConfig {
-        default_segment_number: Some(segments),
-        max_segment_size: Some(SEGMENT_KB),
-        indexing_threshold: Some(graph_from_kb),
-        ..EdgeOptimizersConfig::default()
-    }
-}
-
-/// Beside each vector the engine keeps a sketch of it in memory, by which it searches and builds the graph.
+/// Beside each vector the engine keeps a sketch of it in memory, by which it searches.
 fn sketches() -> QuantizationConfig {
     let config = serde_json::json!({ "turbo": { "always_ram": true, "bits": "bits2" } });
     serde_json::from_value(config).expect("the engine reads its own configuration")
@@ -98,24 +65,35 @@ pub(super) fn update(id: ImageId, space: &str, vector: Vec<f32>) -> UpdateOperat
     UpdateOperation::VectorOperation(VectorOperations::UpdateVectors(update))
 }
 
-/// `exact`: by a comparison with all, as they are.
-pub(super) fn nearest(space: &str, vector: Vec<f32>, limit: usize, exact: bool) -> SearchRequest {
+/// The nearest of these, or of all. `exact`: by their vectors, not by sketches.
+pub(super) fn nearest(
+    space: &str,
+    vector: Vec<f32>,
+    limit: usize,
+    exact: bool,
+    of: Option<impl Iterator<Item = ImageId>>,
+) -> SearchRequest {
     let sketches = QuantizationSearchParams { ignore: false, rescore: Some(true), oversampling: Some(OVERSAMPLING) };
-    let params = SearchParams {
-        hnsw_ef: Some(GRAPH_BEAM.max(limit)),
-        exact,
-        quantization: Some(sketches),
-        ..SearchParams::default()
-    };
     SearchRequest {
         query: QueryEnum::Nearest(NamedQuery { query: vector.into(), using: Some(space.into()) }),
-        filter: None,
-        params: Some(params),
+        filter: of.map(|ids| Filter::new_must(Condition::HasId(ids.map(point_id).collect()))),
+        params: Some(SearchParams { exact, quantization: Some(sketches), ..SearchParams::default() }),
         limit,
         offset: 0,
         with_payload: Some(WithPayloadInterface::Bool(false)),
         with_vector: None,
         score_threshold: None,
+    }
+}
+
+/// Up to so many points from one on, with their vectors of one space.
+pub(super) fn page(space: &str, from: Option<PointId>, limit: usize) -> ScrollRequest {
+    ScrollRequest {
+        offset: from,
+        limit: Some(limit),
+        with_payload: Some(WithPayloadInterface::Bool(false)),
+        with_vector: WithVector::Selector(vec![space.to_owned()]),
+        ..ScrollRequest::default()
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     path::PathBuf,
     process::{Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -24,9 +25,9 @@ fn open(directory: &Path) -> EdgeIndex {
     EdgeIndex::open(directory, &contract::spaces()).expect("opens")
 }
 
-/// Merges, indexes and drops its log all the time, where the other would wait for tens of thousands of images.
+/// Has cells early, and flushes and drops its log all the time, where the other would wait for tens of thousands of images.
 fn open_restless(directory: &Path) -> EdgeIndex {
-    let restless = Tuning { graph_from_kb: 1, flush_every: 7, optimize_every: 20, log_bytes_max: 100_000 };
+    let restless = Tuning { cells_from: 200, flush_every: 7, log_bytes_max: 100_000 };
     EdgeIndex::open_tuned(directory, &contract::spaces(), false, restless).expect("opens")
 }
 
@@ -50,7 +51,7 @@ async fn edge_keeps_the_contract() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn edge_keeps_the_contract_while_it_tidies_up() {
+async fn edge_keeps_the_contract_while_it_flushes() {
     check_contract(open_restless).await;
 }
 
@@ -129,7 +130,7 @@ async fn put(index: &EdgeIndex, n: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn merging_and_reopening_lose_nothing_and_double_nothing() {
+async fn reopening_loses_nothing_and_doubles_nothing() {
     const N: u64 = 600;
     let home = home();
     let index = open_restless(home.path());
@@ -139,11 +140,6 @@ async fn merging_and_reopening_lose_nothing_and_double_nothing() {
     index.commit().await.expect("commits");
     let before = known(&index, N).await;
     assert_eq!(before.len() as u64, N);
-    index.optimize(Merge::All).await.expect("optimizes");
-    let indexed =
-        index.parts.vectors.engine().read("look", |shard| Ok(shard.info().indexed_vectors_count)).expect("looks");
-    assert!(indexed > 0, "the engine found nothing to do");
-    assert_eq!(known(&index, N).await, before);
     index.close().await.expect("closes");
     drop(index);
     for round in 0..2 {
@@ -158,117 +154,106 @@ async fn merging_and_reopening_lose_nothing_and_double_nothing() {
     }
 }
 
-/// Else each search would go through many graphs, or compare with many that wait for one.
-#[tokio::test(flavor = "multi_thread")]
-async fn by_itself_it_keeps_a_large_graph_a_recent_one_and_few_that_wait() {
-    const N: u64 = 1_500;
-    let home = home();
-    let index = open_restless(home.path());
-    for n in 0..N {
-        put(&index, n).await;
-        index.commit().await.expect("commits");
-    }
-    let deadline = std::time::Instant::now() + Duration::from_secs(60);
-    loop {
-        let info = index.parts.vectors.engine().read("look", |shard| Ok(shard.info())).expect("looks");
-        let waiting = info.points_count.saturating_sub(info.indexed_vectors_count);
-        if info.segments_count <= 3 && waiting < 64 {
-            break;
-        }
-        assert!(std::time::Instant::now() < deadline, "{} segments, {waiting} wait", info.segments_count);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        index.commit().await.expect("commits");
-    }
-    assert_eq!(known(&index, N).await.len() as u64, N);
-    index.close().await.expect("closes");
-}
+/// Images of a family.
+const FAMILY: u64 = 20;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn writes_and_commits_go_on_while_segments_are_merged() {
-    let home = home();
-    let index = Arc::new(open_restless(home.path()));
-    for n in 0..300 {
-        put(&index, n).await;
-    }
-    let optimizing = tokio::spawn({
-        let index = index.clone();
-        async move { index.optimize(Merge::All).await }
-    });
-    for n in 300..400 {
-        put(&index, n).await;
-        if n % 10 == 0 {
-            index.commit().await.expect("commits beside a merge");
-        }
-    }
-    optimizing.await.expect("ends").expect("optimizes");
-    assert_eq!(index.count(&Select::default()).await.expect("counts"), 400);
-    assert_eq!(known(&index, 400).await.len(), 400);
-    index.close().await.expect("closes");
-}
-
-/// Vectors of 64 numbers that are near each other in families of five.
+/// Vectors of 64 numbers that are near each other in families.
 fn family_vector(n: u64) -> Vec<f32> {
     let number = |n: u64, i: u64| sample::scatter(n * 64 + i) as i32 as f32;
-    (0..64).map(|i| number(n / 5, i) + 0.5 * number(n + 1_000_000, i)).collect()
+    (0..64).map(|i| number(n / FAMILY, i) + 0.5 * number(n + 1_000_000, i)).collect()
 }
 
-fn near_families(directory: &Path, config: impl FnOnce(EdgeConfig) -> EdgeConfig) -> EdgeIndex {
-    let spaces = [(space(), 64)];
-    let tuning = Tuning { graph_from_kb: 100, optimize_every: 1_000_000, ..Tuning::default() };
-    let config = config(points::config(&spaces, tuning.graph_from_kb));
-    EdgeIndex::open_with(directory, &spaces, false, tuning, config).expect("opens")
+fn open_families(directory: &Path, cells_from: u64) -> EdgeIndex {
+    let tuning = Tuning { cells_from, ..Tuning::default() };
+    EdgeIndex::open_tuned(directory, &[(space(), 64)], false, tuning).expect("opens")
 }
 
-/// Each finds the five of its family first, with the cosine that their vectors have.
+async fn put_families(index: &EdgeIndex, images: std::ops::Range<u64>) {
+    for n in images {
+        index.claim(&sample::record(n)).await.expect("claims");
+        index.put_vector(sample::id(n), &space(), &family_vector(n)).await.expect("puts");
+    }
+}
+
+fn has_cells(index: &EdgeIndex) -> bool {
+    index.parts.vectors.candidates(&space(), &[1.0; 64]).is_some()
+}
+
+/// Each finds those of its family first, with the cosine that their vectors have.
 async fn check_families(index: &EdgeIndex, images: u64) {
     let (mut found, mut of) = (0, 0);
     for n in (0..images).step_by(7) {
         let vector = normalised(n, &family_vector(n)).expect("has a direction");
-        let near = index.near_vectors(&space(), &vector, 0.1, &[], 5).await.expect("searches");
+        let near = index.near_vectors(&space(), &vector, 0.1, &[], FAMILY as usize).await.expect("searches");
         for near in near {
             let other = normalised(n, &family_vector(near.record.upload().0)).expect("has a direction");
             let cosine: f32 = vector.iter().zip(&other).map(|(a, b)| a * b).sum();
             assert!((near.cosine - cosine).abs() < 1e-5, "{n}: {} for {cosine}", near.cosine);
-            found += u64::from(near.record.upload().0 / 5 == n / 5);
+            found += u64::from(near.record.upload().0 / FAMILY == n / FAMILY);
         }
-        of += 5;
+        of += FAMILY;
     }
     assert!(found as f64 >= 0.99 * of as f64, "{found} of {of}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn by_sketches_and_through_a_graph_neighbours_are_found_with_their_exact_cosines() {
-    const N: u64 = 3_000;
-    let home = home();
-    let index = near_families(home.path(), |config| config);
-    for n in 0..N {
-        index.claim(&sample::record(n)).await.expect("claims");
-        index.put_vector(sample::id(n), &space(), &family_vector(n)).await.expect("puts");
+async fn by_sketches_and_by_cells_neighbours_are_found_with_their_exact_cosines() {
+    for cells_from in [u64::MAX, 800] {
+        let home = home();
+        let index = open_families(home.path(), cells_from);
+        put_families(&index, 0..3_000).await;
+        assert_eq!(has_cells(&index), cells_from == 800);
+        check_families(&index, 3_000).await;
+        index.close().await.expect("closes");
+        drop(index);
+        let index = open_families(home.path(), cells_from);
+        assert_eq!(has_cells(&index), cells_from == 800);
+        check_families(&index, 3_000).await;
+        index.close().await.expect("closes");
     }
-    check_families(&index, N).await;
-    index.optimize(Merge::All).await.expect("optimizes");
-    check_families(&index, N).await;
+}
+
+/// Versions before that with cells left such a directory.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_without_cells_is_read_and_gets_them() {
+    let home = home();
+    let index = open_families(home.path(), u64::MAX);
+    // More than are read in one go.
+    put_families(&index, 0..5_000).await;
+    index.close().await.expect("closes");
+    drop(index);
+    let index = open_families(home.path(), 800);
+    assert!(!has_cells(&index));
+    check_families(&index, 5_000).await;
+    put_families(&index, 5_000..5_020).await;
+    assert!(has_cells(&index));
+    check_families(&index, 5_020).await;
     index.close().await.expect("closes");
 }
 
-/// Versions before that with sketches left such a directory.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_index_without_sketches_is_read_and_gets_them() {
-    const N: u64 = 1_000;
+async fn a_vector_that_is_put_again_is_found_where_it_is_now() {
     let home = home();
-    let without = |config| EdgeConfig { quantization_config: None, ..config };
-    let index = near_families(home.path(), without);
-    for n in 0..N {
-        index.claim(&sample::record(n)).await.expect("claims");
-        index.put_vector(sample::id(n), &space(), &family_vector(n)).await.expect("puts");
-    }
-    index.optimize(Merge::All).await.expect("optimizes");
+    let index = open_families(home.path(), 800);
+    put_families(&index, 0..1_000).await;
+    index.put_vector(sample::id(3), &space(), &family_vector(502)).await.expect("puts");
+    let near = index.near_vectors(&space(), &family_vector(502), 0.99, &[], 5).await.expect("searches");
+    assert_eq!(near.iter().map(|n| n.record.id()).collect::<HashSet<_>>(), [3, 502].map(sample::id).into());
+    let near = index.near_vectors(&space(), &family_vector(3), 0.99, &[], 5).await.expect("searches");
+    assert!(near.is_empty(), "{} are found", near.len());
     index.close().await.expect("closes");
-    drop(index);
-    let index = near_families(home.path(), |config| config);
-    check_families(&index, N).await;
-    index.optimize(Merge::All).await.expect("optimizes");
-    check_families(&index, N).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_neighbours_in_the_wanted_states_are_found_among_many() {
+    let home = home();
+    let index = open_families(home.path(), 800);
+    put_families(&index, 0..1_000).await;
+    index.change(sample::id(700), &Change::to(State::Held)).await.expect("changes");
+    let near = index.near_vectors(&space(), &family_vector(702), 0.1, &[State::Held], 5).await.expect("searches");
+    assert_eq!(near.iter().map(|n| n.record.id()).collect::<Vec<_>>(), [sample::id(700)]);
+    let near = index.near_vectors(&space(), &family_vector(702), 0.1, &[State::Curated], 5).await.expect("searches");
+    assert!(near.is_empty());
     index.close().await.expect("closes");
 }
 
@@ -424,6 +409,6 @@ async fn what_was_committed_survives_kill_9() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_committed_survives_kill_9_beside_a_merge() {
+async fn what_was_committed_survives_kill_9_beside_a_flush() {
     check_kills(20_261_123, true).await;
 }

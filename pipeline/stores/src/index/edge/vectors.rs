@@ -6,7 +6,8 @@
 //! Crash    what was committed and not flushed is put in again when it is opened.
 //! How      the engine keeps a *sketch* of each vector in memory, a quarter of a byte a number (TurboQuant, Zandieh et al.
 //!          2025: turned by a random rotation, then rounded), compares sketches, and compares the nearest few as they are.
-//! Weak at  above [`EXACT_TO`] images a search may miss a neighbour; above [`super::Tuning::graph_from_kb`] a few more.
+//!          Once there are many, it is asked only about those that share a [cell](super::cells) with the query.
+//! Weak at  above [`EXACT_TO`] images a search may miss a neighbour; above [`super::Tuning::cells_from`] a few more.
 
 use std::sync::{
     Arc,
@@ -18,8 +19,10 @@ use fjall::{Database, Keyspace};
 use qdrant_edge::{EdgeConfig, EdgeShard, OperationResult, WithPayloadInterface, WithVector};
 
 use super::{
+    Tuning,
     engine::{Engine, Writer},
     files::Home,
+    kept_cells::{KeptCells, bytes, floats, vector_key},
     points,
     records::keyspace,
 };
@@ -29,6 +32,8 @@ use crate::{fault, index::STORE};
 const NUMBER_LOG_BYTES: usize = 5;
 /// Pending vectors forgotten in one go.
 const BATCH: usize = 256;
+/// Vectors read in one go when all are read.
+const PAGE: usize = 4_096;
 /// Images up to which a search compares with all their vectors: that takes no longer than to go by their sketches.
 pub(super) const EXACT_TO: u64 = 512;
 
@@ -38,9 +43,12 @@ pub(super) struct Vectors {
     database: Database,
     pending: Keyspace,
     spaces: Vec<VectorSpace>,
+    cells: KeptCells,
+    /// Images from which on there are cells.
+    cells_from: u64,
     /// Images with a vector.
     len: AtomicU64,
-    /// Vectors put, and those of them that are flushed. Both begin with those that are in no graph yet.
+    /// Vectors put since it was opened, and those of them that are flushed.
     put: AtomicU64,
     flushed: AtomicU64,
 }
@@ -49,27 +57,28 @@ impl Vectors {
     pub(super) fn open(
         home: Arc<Home>,
         database: Database,
-        spaces: Vec<VectorSpace>,
+        spaces: &[(VectorSpace, usize)],
         config: EdgeConfig,
-        log_bytes_max: u64,
+        tuning: Tuning,
     ) -> Result<Self, StoreError> {
         let pending = keyspace(&database, "pending").map_err(|e| home.fault("open the vectors", e))?;
-        let engine = Engine::open(home.clone(), config, log_bytes_max)?;
+        let cells = KeptCells::open(home.clone(), database.clone(), spaces.iter().map(|(_, numbers)| *numbers))?;
+        let engine = Engine::open(home.clone(), config, tuning.log_bytes_max)?;
         let mut vectors = Self {
             engine,
             home,
             database,
             pending,
-            spaces,
+            spaces: spaces.iter().map(|(space, _)| space.clone()).collect(),
+            cells,
+            cells_from: tuning.cells_from,
             len: AtomicU64::new(0),
             put: AtomicU64::new(0),
             flushed: AtomicU64::new(0),
         };
         vectors.put_pending()?;
         let info = vectors.engine.read("count vectors", |shard| Ok(shard.info()))?;
-        let waiting = info.points_count.saturating_sub(info.indexed_vectors_count) as u64;
         vectors.len = AtomicU64::new(info.points_count as u64);
-        (vectors.put, vectors.flushed) = (AtomicU64::new(waiting), AtomicU64::new(waiting));
         Ok(vectors)
     }
 
@@ -82,8 +91,7 @@ impl Vectors {
             let (space, id) = key.split_first().ok_or_else(unreadable)?;
             let space = self.spaces.get(usize::from(*space)).ok_or_else(unreadable)?;
             let id = ImageId::from_bytes(id.try_into().map_err(|_| unreadable())?);
-            self.engine
-                .write("put a vector in again", |writer| insert(writer, id, space, numbers(&value)).map(drop))?;
+            self.engine.write("put a vector in again", |writer| insert(writer, id, space, floats(&value)).map(drop))?;
             again += 1;
         }
         match again {
@@ -95,21 +103,24 @@ impl Vectors {
     /// The vector of an image of which there is a record, in place of an earlier one. Findable when this returns, and safe
     /// with the next commit of the database.
     pub(super) fn put(&self, id: ImageId, space: &VectorSpace, unit: Vec<f32>) -> Result<(), StoreError> {
+        let place = self.place(space);
         self.engine.write("store a vector", |writer| {
-            let bytes: Vec<u8> = unit.iter().flat_map(|number| number.to_le_bytes()).collect();
-            self.pending.insert(self.key(id, space), bytes).map_err(|e| self.home.fault("store a vector", e))?;
+            let mut batch = self.database.batch();
+            batch.insert(&self.pending, vector_key(place, id), bytes(&unit));
+            self.cells.put(&mut batch, place, id, &unit)?;
+            batch.commit().map_err(|e| self.home.fault("store a vector", e))?;
             let is_new = insert(writer, id, space, unit)?;
-            self.len.fetch_add(u64::from(is_new), Ordering::AcqRel);
+            let len = u64::from(is_new) + self.len.fetch_add(u64::from(is_new), Ordering::AcqRel);
             self.put.fetch_add(1, Ordering::AcqRel);
+            if len >= self.cells_from && !self.cells.has(place) {
+                self.cells.begin(place, pages(writer, space))?;
+            }
             Ok(())
         })
     }
 
-    fn key(&self, id: ImageId, space: &VectorSpace) -> [u8; 17] {
-        let place = self.spaces.iter().position(|known| known == space).unwrap_or(usize::from(u8::MAX));
-        let mut key = [place as u8; 17];
-        key[1..].copy_from_slice(id.as_bytes());
-        key
+    fn place(&self, space: &VectorSpace) -> usize {
+        self.spaces.iter().position(|known| known == space).expect("the space was checked")
     }
 
     pub(super) fn get(&self, id: ImageId, space: &VectorSpace) -> Result<Option<Vec<f32>>, StoreError> {
@@ -120,37 +131,39 @@ impl Vectors {
         })
     }
 
-    /// Up to `limit` images and their cosines, nearest first, each once; fewer only where there are no more.
+    /// Images worth comparing with a vector, some more than once. None: all are.
+    pub(super) fn candidates(&self, space: &VectorSpace, unit: &[f32]) -> Option<Vec<ImageId>> {
+        self.cells.near(self.place(space), unit)
+    }
+
+    /// Up to `limit` images and their cosines, nearest first, each once; fewer only where there are no more. Of these, or of
+    /// all.
     pub(super) fn near(
         &self,
         space: &VectorSpace,
         unit: &[f32],
         limit: usize,
+        of: Option<impl Iterator<Item = ImageId>>,
     ) -> Result<Vec<(ImageId, f32)>, StoreError> {
-        let exact = self.len() <= EXACT_TO;
-        let search = points::nearest(&space.0, unit.to_vec(), limit, exact);
+        let exact = of.is_none() && self.len() <= EXACT_TO;
+        let search = points::nearest(&space.0, unit.to_vec(), limit, exact, of);
         let near = self.engine.read("search vectors", |shard| shard.search(search))?;
         Ok(near.into_iter().filter_map(|point| Some((points::image_id(point.id)?, point.score))).collect())
     }
 
     /// Vectors that a crash would have to put in again.
     pub(super) fn unflushed(&self) -> u64 {
-        self.put_count() - self.flushed.load(Ordering::Acquire)
+        self.put.load(Ordering::Acquire) - self.flushed.load(Ordering::Acquire)
     }
 
     /// Images with a vector.
-    pub(super) fn len(&self) -> u64 {
+    fn len(&self) -> u64 {
         self.len.load(Ordering::Acquire)
-    }
-
-    /// How many were put since it was opened, and those that were in no graph then.
-    pub(super) fn put_count(&self) -> u64 {
-        self.put.load(Ordering::Acquire)
     }
 
     /// Brings all vectors to the disk, so that none is pending.
     pub(super) fn flush(&self) -> Result<(), StoreError> {
-        let covered = self.put_count();
+        let covered = self.put.load(Ordering::Acquire);
         self.engine.flush(|| self.forget_pending().map_err(|e| self.home.fault("forget pending vectors", e)))?;
         self.flushed.fetch_max(covered, Ordering::AcqRel);
         Ok(())
@@ -166,14 +179,25 @@ impl Vectors {
         }
         batch.commit()
     }
-
-    pub(super) fn engine(&self) -> &Engine {
-        &self.engine
-    }
 }
 
-fn numbers(bytes: &[u8]) -> Vec<f32> {
-    bytes.as_chunks().0.iter().map(|number| f32::from_le_bytes(*number)).collect()
+/// All vectors of a space.
+fn pages<'a>(
+    writer: &'a Writer<'_>,
+    space: &'a VectorSpace,
+) -> impl Iterator<Item = Result<Vec<(ImageId, Vec<f32>)>, StoreError>> + use<'a> {
+    let mut next = Some(None);
+    std::iter::from_fn(move || {
+        let request = points::page(&space.0, next?, PAGE);
+        let page = writer.read("read all vectors", |shard| shard.scroll(request));
+        let (page, after) = page.map_or_else(|e| (Err(e), None), |(page, after)| (Ok(page), after));
+        next = after.map(Some);
+        Some(page.map(|page| {
+            let points = page.into_iter();
+            let vector = |vectors| points::vector_of(vectors, &space.0);
+            points.filter_map(|point| Some((points::image_id(point.id)?, vector(point.vector)?))).collect()
+        }))
+    })
 }
 
 /// Whether it is the first vector of the image.
