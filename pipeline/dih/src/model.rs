@@ -65,11 +65,15 @@ pub fn safety(home: &Path, model: &config::Model) -> anyhow::Result<Option<(Mani
     Ok(Some((manifest, class)))
 }
 
-/// Where its vectors live in the index: another model or precision is another space.
+/// Hex digits of a file's hash that tell versions of a model apart.
+const VERSION_DIGITS: usize = 8;
+
+/// Where its vectors live in the index: another file is another space, whatever it is called.
 pub fn space(manifest: &Manifest) -> anyhow::Result<(VectorSpace, usize)> {
     let what = || Problem::new(format!("the model `{}` gives no embedding", manifest.name), "choose another model");
     let embedding = manifest.outputs.embedding.as_ref().ok_or_else(what)?;
-    Ok((VectorSpace(format!("{}-{}", manifest.name, manifest.precision)), embedding.dim))
+    let Manifest { name, precision, sha256, .. } = manifest;
+    Ok((VectorSpace(format!("{name}-{precision}-{}", &sha256[..VERSION_DIGITS])), embedding.dim))
 }
 
 /// Class map of the built-in model onto the labels of Open Images; see `docs/open-images.md`.
@@ -170,10 +174,16 @@ mod tests {
     }
 
     #[test]
-    fn a_built_in_model_is_called_as_its_vectors_are() {
-        for (name, text) in BUILT_IN {
+    fn a_model_s_vectors_are_called_as_it_is_and_by_its_file() {
+        let space_of = |text: &str| {
             let manifest: Manifest = toml::from_str(text).expect("a manifest");
-            assert_eq!(space(&manifest).expect("it has an embedding").0.0, name);
+            space(&manifest).expect("it has an embedding").0.0
+        };
+        for (name, text) in BUILT_IN {
+            let own = space_of(text);
+            assert!(own.starts_with(&format!("{name}-")), "{own}");
+            assert_ne!(space_of(&text.replacen("sha256 = \"", "sha256 = \"0", 1)), own);
+            assert_eq!(space_of(&text.replacen("Apache-2.0", "MIT", 1)), own);
         }
     }
 }

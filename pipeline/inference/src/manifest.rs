@@ -112,7 +112,7 @@ impl Outputs {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Name in metrics, records and vector names. Another precision or version is another name.
+    /// Name in metrics and records.
     pub name: String,
     /// File below the models folder.
     pub file: PathBuf,
