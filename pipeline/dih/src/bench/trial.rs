@@ -232,13 +232,18 @@ async fn watch(stages: &mut Child, bus: &Bus, begun: Instant) -> anyhow::Result<
     tact.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = stages.wait() => return Ok(samples),
+            _ = stages.wait() => break,
             _ = tact.tick() => {}
         }
         let (Some(cpu), Some((resident, peak))) = (cpu_seconds(pid), memory(pid)) else { continue };
         let answered = ledger::answered(bus.connection()).await?;
         samples.push(Sample { at: begun.elapsed().as_secs_f64(), answered, cpu, resident, peak });
     }
+    // What was answered between the last look and the end.
+    if let Some(last) = samples.last_mut() {
+        last.answered = ledger::answered(bus.connection()).await?;
+    }
+    Ok(samples)
 }
 
 /// User and system time of a process, from `/proc/PID/stat`.
