@@ -2,7 +2,7 @@
 //!
 //! Keeps    `cells`: of each space what its vectors have in common, and the sum of each cell. `listings`: of each vector the
 //!          cells it is listed in. In memory they are as [`Cells`].
-//! Crash    what was committed with a vector is there with it.
+//! Crash    what was committed with a vector is there with it. After a write that failed a cell may be missing.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -54,9 +54,11 @@ impl KeptCells {
         let mut cells = Cells::around(centre);
         for entry in self.cells.prefix([place]).skip(1) {
             let (key, sum) = entry.into_inner().map_err(fault)?;
-            let is_next = key[..] == cell_key(place, cells.count() as u32);
-            let sum = Narrow::try_from(floats(&sum)).ok().filter(|_| is_next).ok_or_else(unreadable)?;
-            cells.restore(sum);
+            let cell = number_of(&key).ok_or_else(unreadable)?;
+            let sum = Narrow::try_from(floats(&sum)).map_err(|_| unreadable())?;
+            if !cells.restore(cell, sum) {
+                return Err(unreadable());
+            }
         }
         for entry in self.listings.prefix([place]) {
             let (key, listing) = entry.into_inner().map_err(fault)?;
@@ -148,6 +150,12 @@ pub(super) fn vector_key(place: usize, id: ImageId) -> [u8; 17] {
     let mut key = [place as u8; 17];
     key[1..].copy_from_slice(id.as_bytes());
     key
+}
+
+/// The number of the cell of a key.
+fn number_of(key: &[u8]) -> Option<u32> {
+    let (_, cell) = key.split_first()?;
+    cell.try_into().ok().map(u32::from_be_bytes)
 }
 
 pub(super) fn bytes(numbers: &[f32]) -> Vec<u8> {
