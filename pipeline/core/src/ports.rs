@@ -9,7 +9,7 @@ use crate::{
     BlobKey, Class, Classify, ImageId, Label, StageError, UploadSeq,
     event::VectorSpace,
     image::Fingerprint,
-    record::{Change, Record, State},
+    record::{Change, Record, State, Summary},
 };
 
 /// Why a store did not do what was asked.
@@ -83,10 +83,10 @@ pub struct NearFingerprint {
     pub query: usize,
 }
 
-/// A picture whose vector is near.
+/// A picture whose vector is near. Many are found for each photo and few looked into, so their records are not read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NearVector {
-    pub record: Arc<Record>,
+    pub image: Summary,
     pub cosine: f32,
 }
 
@@ -125,8 +125,8 @@ pub trait Index: Send + Sync + fmt::Debug {
     async fn change_from(&self, id: ImageId, from: &[State], change: &Change) -> Result<bool, StoreError>;
     /// Adds the labels that another upload of the same bytes gave. Adding twice changes nothing.
     async fn vote(&self, id: ImageId, upload: UploadSeq, labels: &[Label]) -> Result<(), StoreError>;
-    /// Records within `radius` bits of any of the queries, nearest first, each once; those in `states`, or in any if
-    /// empty.
+    /// Records within `radius` bits of any of the queries, nearest first and of equals the first one uploaded, each once;
+    /// those in `states`, or in any if empty.
     async fn near_fingerprints(
         &self,
         queries: &[Fingerprint],
@@ -138,7 +138,8 @@ pub trait Index: Send + Sync + fmt::Debug {
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError>;
     /// The stored vector, normalised to length 1.
     async fn vector(&self, id: ImageId, space: &VectorSpace) -> Result<Option<Vec<f32>>, StoreError>;
-    /// Records with a vector in this space of at least this cosine, nearest first; those in `states`, or in any if empty.
+    /// Images with a vector in this space of at least this cosine, nearest first and of equals the first one uploaded;
+    /// those in `states`, or in any if empty.
     async fn near_vectors(
         &self,
         space: &VectorSpace,

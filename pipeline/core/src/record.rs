@@ -1,6 +1,6 @@
 //! What the index keeps of an image.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +66,29 @@ impl Record {
     /// The first upload of these bytes, whichever was processed first: the image's place among all others.
     pub fn order(&self) -> UploadSeq {
         self.votes.keys().next().map_or(self.upload(), |vote| self.upload().min(*vote))
+    }
+}
+
+/// What an index has at hand of an image without reading its whole record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    pub id: ImageId,
+    /// As [`Record::order`].
+    pub order: UploadSeq,
+    pub state: State,
+    pub labels: Arc<[Label]>,
+    pub cluster: Option<ImageId>,
+}
+
+impl From<&Record> for Summary {
+    fn from(record: &Record) -> Self {
+        Self {
+            id: record.id(),
+            order: record.order(),
+            state: record.state,
+            labels: record.image.labels.as_slice().into(),
+            cluster: record.cluster,
+        }
     }
 }
 

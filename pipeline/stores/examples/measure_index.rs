@@ -83,7 +83,7 @@ async fn search(
     let (began, mut found) = (Instant::now(), 0);
     for (n, query) in queries.iter().enumerate() {
         let near = index.near_vectors(space, query, 0.2, &[State::Clustered], 16).await?;
-        found += u64::from(near.first().is_some_and(|near| near.record.upload().0 == n as u64 * 7 % images));
+        found += u64::from(near.first().is_some_and(|near| near.image.order.0 == n as u64 * 7 % images));
     }
     println!(
         "searches/s: fingerprints in 8 orientations {fingerprints:.0}, vectors by state {:.0} ({found} of {SEARCHES} found themselves); {}",

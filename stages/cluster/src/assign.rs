@@ -6,12 +6,12 @@ use crate::Group;
 
 /// Joins the group of the nearest earlier picture that is near enough, or founds one.
 pub(crate) fn group(image: &Image, near: &[NearVector], cosine_min: f32) -> Group {
-    let earlier = near.iter().filter(|n| n.record.order() < image.upload);
+    let earlier = near.iter().filter(|n| n.image.order < image.upload);
     let Some(nearest) = earlier.max_by(|a, b| a.cosine.total_cmp(&b.cosine)) else {
         return Group { leader: image.id, cosine: None };
     };
     let joins = nearest.cosine >= cosine_min;
-    let leader = if joins { nearest.record.cluster.unwrap_or(nearest.record.id()) } else { image.id };
+    let leader = if joins { nearest.image.cluster.unwrap_or(nearest.image.id) } else { image.id };
     Group { leader, cosine: Some(nearest.cosine) }
 }
 
@@ -34,7 +34,7 @@ pub(crate) fn opinion(labels: &[Label], near: &[NearVector], neighbours_min: usi
     }
     let weight = |n: &NearVector| n.cosine.max(0.0);
     let all: f32 = near.iter().map(weight).sum();
-    let agrees = |n: &&NearVector| n.record.image.labels.iter().any(|l| labels.contains(l));
+    let agrees = |n: &&NearVector| n.image.labels.iter().any(|l| labels.contains(l));
     let agreeing: f32 = near.iter().filter(agrees).map(weight).sum();
     let share = if all > 0.0 { agreeing / all } else { 0.0 };
     Some(Decision { score: Some(share), ..Decision::new(StageName::Cluster, "neighbours_agree") })

@@ -49,9 +49,12 @@ impl Cluster {
         own: &Record,
         suspects: impl Iterator<Item = &NearVector> + Send,
     ) -> Result<Settlement, StageError> {
-        let candidate =
-            |n: &NearVector| Candidate { record: n.record.clone(), found_by: FoundBy::Vector { cosine: n.cosine } };
-        let twins = self.prover.twins(own, suspects.map(candidate).collect()).await?;
+        let mut candidates = Vec::new();
+        for NearVector { image, cosine } in suspects {
+            let record = self.index.get(image.id).await?.map(Arc::new);
+            candidates.extend(record.map(|record| Candidate { record, found_by: FoundBy::Vector { cosine: *cosine } }));
+        }
+        let twins = self.prover.twins(own, candidates).await?;
         Ok(settle(own.id(), own.order(), &twins))
     }
 
@@ -98,16 +101,16 @@ impl Cluster {
         let near = lists.near(own).await?;
         let compared = lists.of(own, seen);
         let list = lists.of(own, &near);
-        let new = list.into_iter().filter(|n| !compared.iter().any(|c| c.record.id() == n.record.id()));
+        let new = list.into_iter().filter(|n| !compared.iter().any(|c| c.image.id == n.image.id));
         if let Settlement::Repeat { of } = self.settle(own, new).await? {
             return Ok(succession::step_down(index, StageName::Cluster, own.id(), &of).await?);
         }
         let mut yields = Vec::new();
         if let Settlement::First { yields: twins } = self.settle(own, lists.juniors(own, &near)).await? {
             for twin in twins {
-                let junior = near.iter().find(|n| n.record.id() == twin.id);
+                let junior = near.iter().find(|n| n.image.id == twin.id);
                 if let Some(junior) = junior
-                    && lists.is_on_list_of(own.id(), &junior.record).await?
+                    && lists.is_on_list_of(own.id(), &junior.image).await?
                 {
                     yields.push(twin);
                 }
@@ -168,7 +171,7 @@ impl Stage for Cluster {
         let event = delivery.input;
         loop {
             let own = match succession::standing(&*self.index, &event.image).await? {
-                Standing::Stands(record) if record.state == State::Unique => record,
+                Standing::Stands(record) if record.state == State::Unique => *record,
                 decided => return self.say_again(event, decided).await,
             };
             let lists = self.lists(&event.space);

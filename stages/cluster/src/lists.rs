@@ -5,13 +5,11 @@
 //!          a list or leaves one, the picture whose list it is gets looked at again.
 //! Weak at  more than [`WIDE`] neighbours: a picture that comes late misses those beyond.
 
-use std::sync::Arc;
-
 use dih_core::{
-    ImageId,
+    ImageId, UploadSeq,
     event::VectorSpace,
     ports::{Index, NearVector, StoreError},
-    record::{Record, State},
+    record::{Record, State, Summary},
     repeat::FoundBy,
 };
 
@@ -21,6 +19,25 @@ use crate::Config;
 const WIDE: usize = 512;
 /// Decided by this stage, and standing.
 const DECIDED: [State; 3] = [State::Clustered, State::Curated, State::Held];
+
+/// A picture among all others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    id: ImageId,
+    order: UploadSeq,
+}
+
+impl From<&Record> for Place {
+    fn from(record: &Record) -> Self {
+        Self { id: record.id(), order: record.order() }
+    }
+}
+
+impl From<&Summary> for Place {
+    fn from(image: &Summary) -> Self {
+        Self { id: image.id, order: image.order }
+    }
+}
 
 /// The lists of all pictures with a vector in one space.
 #[derive(Clone, Copy, Debug)]
@@ -32,15 +49,16 @@ pub(crate) struct Lists<'a> {
 
 impl Lists<'_> {
     /// The standing pictures near this one, nearest first, without itself.
-    pub(crate) async fn near(&self, own: &Record) -> Result<Vec<NearVector>, StoreError> {
-        let vector = self.vector(own.id()).await?;
+    pub(crate) async fn near(&self, own: impl Into<Place>) -> Result<Vec<NearVector>, StoreError> {
+        let own = own.into();
+        let vector = self.vector(own.id).await?;
         let mut wanted = self.config.neighbours_max + 1; // itself comes along
         loop {
             let cosine_min = self.config.cosine_min;
             let near = self.index.near_vectors(self.space, &vector, cosine_min, &State::STANDING, wanted).await?;
-            let crowded = near.len() == wanted && near.iter().any(|n| n.record.order() > own.order());
+            let crowded = near.len() == wanted && near.iter().any(|n| n.image.order > own.order);
             if !crowded || wanted >= WIDE {
-                return Ok(near.into_iter().filter(|n| n.record.id() != own.id()).collect());
+                return Ok(near.into_iter().filter(|n| n.image.id != own.id).collect());
             }
             // It comes late, among many that came after it: all of them must be seen.
             wanted = WIDE;
@@ -48,24 +66,26 @@ impl Lists<'_> {
     }
 
     /// The list of a picture, from its neighbours.
-    pub(crate) fn of<'n>(&self, own: &Record, near: &'n [NearVector]) -> Vec<&'n NearVector> {
-        let elders = near.iter().filter(|n| self.alike(n) && n.record.order() < own.order());
+    pub(crate) fn of<'n>(&self, own: impl Into<Place>, near: &'n [NearVector]) -> Vec<&'n NearVector> {
+        let order = own.into().order;
+        let elders = near.iter().filter(|n| self.alike(n) && n.image.order < order);
         elders.take(self.config.candidates_max).collect()
     }
 
     /// Its neighbours that came later and are alike enough to have it on their list.
     pub(crate) fn juniors<'n>(&self, own: &Record, near: &'n [NearVector]) -> impl Iterator<Item = &'n NearVector> {
-        near.iter().filter(move |n| self.alike(n) && n.record.order() > own.order())
+        near.iter().filter(move |n| self.alike(n) && n.image.order > own.order())
     }
 
     /// Whether nobody can have missed the picture, nor it anybody: none came later, and all on its list are decided.
     pub(crate) fn calm(&self, own: &Record, near: &[NearVector]) -> bool {
-        self.juniors(own, near).next().is_none() && self.of(own, near).iter().all(|n| DECIDED.contains(&n.record.state))
+        self.juniors(own, near).next().is_none() && self.of(own, near).iter().all(|n| DECIDED.contains(&n.image.state))
     }
 
-    pub(crate) async fn is_on_list_of(&self, elder: ImageId, junior: &Record) -> Result<bool, StoreError> {
+    pub(crate) async fn is_on_list_of(&self, elder: ImageId, junior: impl Into<Place>) -> Result<bool, StoreError> {
+        let junior = junior.into();
         let near = self.near(junior).await?;
-        Ok(self.of(junior, &near).iter().any(|n| n.record.id() == elder))
+        Ok(self.of(junior, &near).iter().any(|n| n.image.id == elder))
     }
 
     /// Later repeats whose original has fallen off their list since `own` is on it. Also those that were let go before.
@@ -75,11 +95,14 @@ impl Lists<'_> {
         let alike_min = self.config.repeat_cosine_min;
         let near = self.index.near_vectors(self.space, &vector, alike_min, &states, WIDE).await?;
         let mut out = Vec::new();
-        for NearVector { record, cosine } in near.into_iter().filter(|n| n.record.order() > own.order()) {
+        for NearVector { image, cosine } in near.into_iter().filter(|n| n.image.order > own.order()) {
+            // Its state may have changed since.
+            let record = self.index.get(image.id).await?.filter(|record| states.contains(&record.state));
+            let Some(record) = record else { continue };
             let Some(repeat) = &record.repeat else { continue };
             let nearer = matches!(repeat.found_by, FoundBy::Vector { cosine: of } if cosine > of);
             if nearer && !self.is_on_list_of(repeat.of, &record).await? {
-                out.push(Arc::unwrap_or_clone(record));
+                out.push(record);
             }
         }
         Ok(out)
@@ -90,12 +113,13 @@ impl Lists<'_> {
     pub(crate) async fn with_room(&self, gone: &Record) -> Result<Vec<Record>, StoreError> {
         let near = self.near(gone).await?;
         let mut room = Vec::new();
-        for junior in self.juniors(gone, &near).filter(|n| DECIDED.contains(&n.record.state)) {
-            let near = self.near(&junior.record).await?;
-            let list = self.of(&junior.record, &near);
+        for junior in self.juniors(gone, &near).filter(|n| DECIDED.contains(&n.image.state)) {
+            let near = self.near(&junior.image).await?;
+            let list = self.of(&junior.image, &near);
             let full = list.len() == self.config.candidates_max;
             if full && list.last().is_some_and(|last| last.cosine <= junior.cosine) {
-                room.push(Record::clone(&junior.record));
+                let record = self.index.get(junior.image.id).await?;
+                room.extend(record.filter(|record| DECIDED.contains(&record.state)));
             }
         }
         Ok(room)

@@ -158,7 +158,7 @@ async fn by_index(
         let mut row = Row { member, nearest: Vec::with_capacity(k) };
         let mut alike = Vec::new();
         for hit in near {
-            let other = gathered.members.binary_search_by_key(&hit.record.id(), |m| m.image);
+            let other = gathered.members.binary_search_by_key(&hit.image.id, |m| m.image);
             let Ok(other) = other.map(|at| at as u32) else { continue };
             if other != member {
                 offer(&mut row.nearest, k, other, hit.cosine);

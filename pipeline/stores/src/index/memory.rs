@@ -110,7 +110,7 @@ impl Index for MemoryIndex {
                 (distance <= radius).then(|| NearFingerprint { record: Arc::new(h.record.clone()), distance, query })
             })
             .collect();
-        near.sort_by_key(|n| (n.distance, n.record.upload(), n.record.id()));
+        near.sort_by_key(|n| (n.distance, n.record.order(), n.record.id()));
         near.truncate(limit);
         Ok(near)
     }
@@ -147,13 +147,11 @@ impl Index for MemoryIndex {
                 let stored = h.vectors.get(space).filter(|v| v.len() == unit.len())?;
                 let cosine: f32 = stored.iter().zip(&unit).map(|(a, b)| a * b).sum();
                 (cosine + COSINE_TOLERANCE >= cosine_min)
-                    .then(|| NearVector { record: Arc::new(h.record.clone()), cosine: cosine.clamp(-1.0, 1.0) })
+                    .then(|| NearVector { image: (&h.record).into(), cosine: cosine.clamp(-1.0, 1.0) })
             })
             .collect();
         near.sort_by(|a, b| {
-            b.cosine
-                .total_cmp(&a.cosine)
-                .then_with(|| (a.record.upload(), a.record.id()).cmp(&(b.record.upload(), b.record.id())))
+            b.cosine.total_cmp(&a.cosine).then_with(|| (a.image.order, a.image.id).cmp(&(b.image.order, b.image.id)))
         });
         near.truncate(limit);
         Ok(near)

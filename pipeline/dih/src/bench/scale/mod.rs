@@ -185,7 +185,7 @@ impl<'a> Scale<'a> {
         for (vector, truth) in vectors.iter().zip(truth) {
             let states = &State::STANDING;
             let near = self.index().near_vectors(self.space(), vector, cluster.cosine_min, states, neighbours).await?;
-            let found = |n: &u64| near.iter().any(|near| near.record.id() == world::id(*n));
+            let found = |n: &u64| near.iter().any(|near| near.image.id == world::id(*n));
             let alike = truth.iter().filter(|(cosine, _)| *cosine >= cluster.repeat_cosine_min).take(suspects);
             let worth = truth.iter().filter(|(cosine, _)| *cosine >= cluster.cosine_min);
             recall.add(alike.map(|(_, n)| found(n)), worth.map(|(_, n)| found(n)));

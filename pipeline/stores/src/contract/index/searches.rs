@@ -3,10 +3,10 @@
 use dih_core::{
     Class, Classify,
     image::Fingerprint,
-    record::{Change, State},
+    record::{Change, State, Summary},
 };
 
-use super::{SPACE_NUMBERS, Store, at, claim, space};
+use super::{SPACE_NUMBERS, Store, at, claim, get, space};
 use crate::contract::{
     race,
     sample::{self, id, with_fingerprint},
@@ -79,7 +79,7 @@ async fn put(store: &Store, n: u64, vector: &[f32]) {
 /// Uploads of near vectors.
 async fn look(store: &Store, vector: &[f32], cosine_min: f32, states: &[State], limit: usize) -> Vec<u64> {
     let near = store.near_vectors(&space(), vector, cosine_min, states, limit).await.expect("searches");
-    near.iter().map(|n| n.record.upload().0).collect()
+    near.iter().map(|n| n.image.order.0).collect()
 }
 
 pub(super) async fn a_vector_is_found_by_the_next_search(store: Store) {
@@ -146,6 +146,25 @@ pub(super) async fn near_vectors_keep_the_least_cosine_the_states_the_limit_and_
     assert_eq!(look(&store, &query, 0.5, &[State::Clustered, State::Curated], 10).await, [4]);
     assert_eq!(look(&store, &query, -1.0, &[State::Clustered, State::Curated], 10).await, [4, 5]);
     assert_eq!(look(&store, &query, 0.5, &[State::Claimed], 1).await, [2]);
+}
+
+pub(super) async fn what_is_told_of_a_neighbour_is_as_in_its_record(store: Store) {
+    claim(&store, 5).await;
+    put(&store, 5, &at(0.0, 1)).await;
+    let mut relabelled = get(&store, 5).await.image;
+    relabelled.labels = vec![sample::label("another")];
+    let changes = [
+        Change::default(),
+        Change { cluster: Some(id(9)), ..Change::to(State::Clustered) },
+        Change { image: Some(relabelled), ..Change::default() },
+    ];
+    for change in changes {
+        store.change(id(5), &change).await.expect("changes");
+        let near = store.near_vectors(&space(), &at(0.0, 1), 0.5, &[], 5).await.expect("searches");
+        assert_eq!(near[0].image, Summary::from(&get(&store, 5).await), "{change:?}");
+    }
+    store.vote(id(5), dih_core::UploadSeq(3), &[]).await.expect("votes");
+    assert_eq!(look(&store, &at(0.0, 1), 0.5, &[], 5).await, [3], "the first upload of the same bytes");
 }
 
 pub(super) async fn a_vector_survives_changes_of_its_record(store: Store) {

@@ -24,7 +24,7 @@ mod vectors;
 mod words;
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
@@ -43,7 +43,7 @@ use tokio::{sync::Semaphore, task};
 use self::{
     files::Home,
     records::Records,
-    table::{Row, States},
+    table::States,
     vectors::Vectors,
 };
 use super::{COSINE_TOLERANCE, STORE, normalised, not_found, unknown_space, wrong_length};
@@ -234,7 +234,7 @@ impl Index for EdgeIndex {
         self.check(space, Some(vector.len()))?;
         let (unit, space) = (normalised(id, vector)?, space.clone());
         self.blocking("store a vector", move |parts| {
-            parts.records.table().get(id).ok_or_else(|| not_found(id))?;
+            parts.records.table().state(id).ok_or_else(|| not_found(id))?;
             parts.vectors.put(id, &space, unit)?;
             parts.records.wrote();
             Ok(())
@@ -322,19 +322,13 @@ impl Parts {
             Some(candidates) => self.near_among(candidates, space, unit, wanted, limit)?,
             None => self.near_of_all(space, unit, cosine_min, wanted, limit)?,
         };
-        near.retain(|(cosine, _, _)| is_near(*cosine, cosine_min));
-        near.sort_by(|(a, a_row, a_id), (b, b_row, b_id)| {
-            b.total_cmp(a).then_with(|| (a_row.upload, a_id).cmp(&(b_row.upload, b_id)))
+        near.retain(|near| is_near(near.cosine, cosine_min));
+        near.sort_by(|a, b| {
+            b.cosine.total_cmp(&a.cosine).then_with(|| (a.image.order, a.image.id).cmp(&(b.image.order, b.image.id)))
         });
         near.truncate(limit);
-        let mut records = Vec::with_capacity(near.len());
-        for (cosine, _, id) in near {
-            // Its state may have changed since.
-            if let Some(record) = self.records.shared(id)?.filter(|r| wanted.has(r.state)) {
-                records.push(NearVector { record, cosine: cosine.clamp(-1.0, 1.0) });
-            }
-        }
-        Ok(records)
+        near.iter_mut().for_each(|near| near.cosine = near.cosine.clamp(-1.0, 1.0));
+        Ok(near)
     }
 
     /// The nearest of those that are in the right state.
@@ -345,17 +339,16 @@ impl Parts {
         unit: &[f32],
         wanted: States,
         limit: usize,
-    ) -> Result<Vec<Found>, StoreError> {
-        let rows: HashMap<ImageId, Row> = {
+    ) -> Result<Vec<NearVector>, StoreError> {
+        let ids: HashSet<ImageId> = {
             let table = self.records.table();
-            let rows = candidates.into_iter().filter_map(|id| Some((id, table.get(id)?)));
-            rows.filter(|(_, row)| wanted.has(row.state)).collect()
+            candidates.into_iter().filter(|id| table.state(*id).is_some_and(|state| wanted.has(state))).collect()
         };
-        if rows.is_empty() {
+        if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let found = self.vectors.near(space, unit, limit, Some(rows.keys().copied()))?;
-        Ok(found.into_iter().filter_map(|(id, cosine)| Some((cosine, *rows.get(&id)?, id))).collect())
+        let found = self.vectors.near(space, unit, limit, Some(ids.into_iter()))?;
+        Ok(self.summaries(found, wanted))
     }
 
     /// Asks for more until enough of those that are found are in the right state.
@@ -366,25 +359,27 @@ impl Parts {
         cosine_min: f32,
         wanted: States,
         limit: usize,
-    ) -> Result<Vec<Found>, StoreError> {
+    ) -> Result<Vec<NearVector>, StoreError> {
         let mut asked = limit + SLACK;
         loop {
             let found = self.vectors.near(space, unit, asked, None::<std::iter::Empty<_>>)?;
             let all = found.len() < asked || found.last().is_none_or(|(_, cosine)| !is_near(*cosine, cosine_min));
-            let table = self.records.table();
-            let rows = found.into_iter().filter_map(|(id, cosine)| Some((cosine, table.get(id)?, id)));
-            let near: Vec<_> = rows.filter(|(_, row, _)| wanted.has(row.state)).collect();
-            let enough = near.iter().filter(|(cosine, _, _)| is_near(*cosine, cosine_min)).count() >= limit;
+            let near = self.summaries(found, wanted);
+            let enough = near.iter().filter(|near| is_near(near.cosine, cosine_min)).count() >= limit;
             if all || enough || asked >= ASKED_MAX {
                 return Ok(near);
             }
             asked *= 4;
         }
     }
-}
 
-/// A neighbour: its cosine, and what the table knows of it.
-type Found = (f32, Row, ImageId);
+    /// Those that are in the right state.
+    fn summaries(&self, found: Vec<(ImageId, f32)>, wanted: States) -> Vec<NearVector> {
+        let table = self.records.table();
+        let near = found.into_iter().filter_map(|(id, cosine)| Some(NearVector { image: table.summary(id)?, cosine }));
+        near.filter(|near| wanted.has(near.image.state)).collect()
+    }
+}
 
 fn is_near(cosine: f32, cosine_min: f32) -> bool {
     cosine + COSINE_TOLERANCE >= cosine_min

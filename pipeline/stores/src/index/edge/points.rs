@@ -18,6 +18,7 @@ use qdrant_edge::{
 pub(super) const LOG_FILE_BYTES: usize = 8 << 20;
 /// Neighbours by their sketches that are compared as they are, for each one that is wanted.
 const OVERSAMPLING: f64 = 4.0;
+
 /// There is one segment, that takes writes, and no graph: the engine is never asked to optimize.
 pub(super) fn config(spaces: &[(VectorSpace, usize)]) -> EdgeConfig {
     let mut config = EdgeConfig::builder().on_disk_payload(true);

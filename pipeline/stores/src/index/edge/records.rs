@@ -84,9 +84,9 @@ impl Records {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         for entry in self.heads.iter() {
             let (key, value) = entry.into_inner().map_err(|e| self.home.fault("read the heads of the records", e))?;
-            let unreadable = || fault::corrupt(STORE, "heads", "an entry is none of ours");
-            let id = words::id_of(&key).ok_or_else(unreadable)?;
-            table.set(id, &Head::from_bytes(&value).ok_or_else(unreadable)?, None);
+            let id = words::id_of(&key)
+                .ok_or_else(|| fault::corrupt(STORE, "heads", "the key of an entry is no image"))?;
+            table.set(id, &head_of(&value)?, None);
         }
         Ok(())
     }
@@ -153,16 +153,14 @@ impl Records {
 
     /// In the writer's turn.
     fn write(&self, record: Record, before: Option<&Record>) -> Result<Record, StoreError> {
-        let (id, mut head) = (record.id(), Head::of(&record));
-        if let Some(known) = self.table().get(id) {
-            head = Head { fingerprint: known.fingerprint, upload: known.upload, ..head };
-        }
+        let (id, head) = (record.id(), self.head(&record));
         let whole = rmp_serde::to_vec_named(&record).map_err(|e| fault::corrupt(STORE, id, e))?;
         let mut batch = self.database.batch();
         batch.insert(&self.records, id.as_bytes(), whole);
         let repeated = before.and_then(|before| before.repeat.as_ref()).map(|repeat| repeat.of);
-        if before.is_none_or(|before| before.state != head.state || repeated != head.repeat_of) {
-            batch.insert(&self.heads, id.as_bytes(), head.to_bytes());
+        if before.is_none_or(|before| self.head(before) != head) {
+            let head = rmp_serde::to_vec(&head).map_err(|e| fault::corrupt(STORE, id, e))?;
+            batch.insert(&self.heads, id.as_bytes(), head);
         }
         self.change_words(&mut batch, &record, before);
         batch.commit().map_err(|e| self.home.fault("write a record", e))?;
@@ -171,6 +169,12 @@ impl Records {
         self.cache().put(id, Arc::new(record.clone()));
         self.table.write().unwrap_or_else(PoisonError::into_inner).set(id, &head, repeated);
         Ok(record)
+    }
+
+    fn head(&self, record: &Record) -> Head {
+        let head = Head::of(record);
+        let fingerprint = self.table().fingerprint(record.id()).unwrap_or(head.fingerprint);
+        Head { fingerprint, ..head }
     }
 
     fn change_words(&self, batch: &mut OwnedWriteBatch, record: &Record, before: Option<&Record>) {
@@ -272,7 +276,7 @@ impl Records {
             let from = after.map_or(Bound::Unbounded, |id| Bound::Excluded(*id.as_bytes()));
             for entry in self.heads.range((from, Bound::Unbounded)) {
                 let (key, value) = entry.into_inner().map_err(fail)?;
-                if Head::from_bytes(&value).is_some_and(|head| states.has(head.state)) {
+                if states.has(head_of(&value)?.state) {
                     ids.extend(words::id_of(&key));
                 }
                 if ids.len() == IDS {
@@ -319,6 +323,10 @@ impl Records {
     pub(super) fn is_synced(&self) -> bool {
         self.mode != PersistMode::Buffer
     }
+}
+
+fn head_of(bytes: &[u8]) -> Result<Head, StoreError> {
+    rmp_serde::from_slice(bytes).map_err(|e| fault::corrupt(STORE, "heads", e))
 }
 
 /// Opens or makes a keyspace.

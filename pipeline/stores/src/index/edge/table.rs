@@ -1,63 +1,41 @@
-//! What must be known of every image at once, in memory: fingerprint, place, state, and who repeats whom.
+//! What must be at hand of every image, in memory: fingerprint, order, state, labels, group, and who repeats whom.
 //!
-//! Takes    heads, as they are read at the start and as records change. Gives near fingerprints, counts, repeats.
-//! Memory   about 110 bytes an image: 110 MB for a million.
+//! Takes    heads, as they are read at the start and as records change. Gives near fingerprints, summaries, counts, repeats.
+//! Memory   about 150 bytes an image: 150 MB for a million; and once each set of labels that occurs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use dih_core::{
-    ImageId, UploadSeq,
+    ImageId, Label, UploadSeq,
     image::Fingerprint,
-    record::{Record, State},
+    record::{Record, State, Summary},
 };
+use serde::{Deserialize, Serialize};
 
 use super::bits::Bits;
 
 /// What the table knows of one image, and how it lies in the store.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Head {
     /// Of the claim; a later change of the image does not move it.
     pub(super) fingerprint: Fingerprint,
-    pub(super) upload: UploadSeq,
+    pub(super) order: UploadSeq,
     pub(super) state: State,
     /// Whom it repeats, or repeated until it is decided again.
     pub(super) repeat_of: Option<ImageId>,
+    pub(super) cluster: Option<ImageId>,
+    pub(super) labels: Arc<[Label]>,
 }
 
 impl Head {
     pub(super) fn of(record: &Record) -> Self {
-        Self {
-            fingerprint: record.image.fingerprints.upright(),
-            upload: record.upload(),
-            state: record.state,
-            repeat_of: record.repeat.as_ref().map(|repeat| repeat.of),
-        }
-    }
-
-    /// 17 bytes, or 33 with a repeat.
-    pub(super) fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(33);
-        bytes.extend(self.fingerprint.0.to_be_bytes());
-        bytes.extend(self.upload.0.to_be_bytes());
-        bytes.push(code(self.state));
-        bytes.extend(self.repeat_of.iter().flat_map(|id| *id.as_bytes()));
-        bytes
-    }
-
-    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (fingerprint, rest) = bytes.split_first_chunk()?;
-        let (upload, rest) = rest.split_first_chunk()?;
-        let (state, rest) = rest.split_first()?;
-        let repeat_of = match rest {
-            [] => None,
-            id => Some(ImageId::from_bytes(id.try_into().ok()?)),
-        };
-        Some(Self {
-            fingerprint: Fingerprint(u64::from_be_bytes(*fingerprint)),
-            upload: UploadSeq(u64::from_be_bytes(*upload)),
-            state: *State::ALL.get(usize::from(*state))?,
-            repeat_of,
-        })
+        let Summary { order, state, labels, cluster, .. } = Summary::from(record);
+        let (fingerprint, repeat_of) =
+            (record.image.fingerprints.upright(), record.repeat.as_ref().map(|repeat| repeat.of));
+        Self { fingerprint, order, state, repeat_of, cluster, labels }
     }
 }
 
@@ -86,19 +64,11 @@ impl States {
     }
 }
 
-/// An image as the table holds it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
-    pub(super) fingerprint: Fingerprint,
-    pub(super) upload: UploadSeq,
-    pub(super) state: State,
-}
-
 /// A near fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Near {
     pub(super) distance: u32,
-    pub(super) upload: UploadSeq,
+    pub(super) order: UploadSeq,
     pub(super) id: ImageId,
     pub(super) query: usize,
 }
@@ -109,31 +79,57 @@ pub(super) struct Table {
     places: HashMap<ImageId, u32>,
     ids: Vec<ImageId>,
     fingerprints: Bits,
-    uploads: Vec<UploadSeq>,
+    orders: Vec<UploadSeq>,
     states: Vec<u8>,
+    clusters: Vec<Option<ImageId>>,
+    labels: Vec<Arc<[Label]>>,
+    /// Each that occurs, once.
+    label_sets: HashSet<Arc<[Label]>>,
     repeats: HashMap<ImageId, BTreeSet<ImageId>>,
 }
 
 impl Table {
-    pub(super) fn get(&self, id: ImageId) -> Option<Row> {
-        let place = *self.places.get(&id)? as usize;
-        Some(Row {
-            fingerprint: Fingerprint(self.fingerprints.get(place)),
-            upload: self.uploads[place],
+    pub(super) fn fingerprint(&self, id: ImageId) -> Option<Fingerprint> {
+        Some(Fingerprint(self.fingerprints.get(self.place(id)?)))
+    }
+
+    pub(super) fn state(&self, id: ImageId) -> Option<State> {
+        Some(State::ALL[usize::from(self.states[self.place(id)?])])
+    }
+
+    pub(super) fn summary(&self, id: ImageId) -> Option<Summary> {
+        let place = self.place(id)?;
+        Some(Summary {
+            id,
+            order: self.orders[place],
             state: State::ALL[usize::from(self.states[place])],
+            labels: self.labels[place].clone(),
+            cluster: self.clusters[place],
         })
+    }
+
+    fn place(&self, id: ImageId) -> Option<usize> {
+        self.places.get(&id).map(|place| *place as usize)
     }
 
     /// Enters an image, or what changed of it; `repeated` is whom it repeated before.
     pub(super) fn set(&mut self, id: ImageId, head: &Head, repeated: Option<ImageId>) {
-        match self.places.get(&id) {
-            Some(place) => self.states[*place as usize] = code(head.state),
+        let labels = self.label_set(&head.labels);
+        match self.place(id) {
+            Some(place) => {
+                self.orders[place] = head.order;
+                self.states[place] = code(head.state);
+                self.clusters[place] = head.cluster;
+                self.labels[place] = labels;
+            }
             None => {
                 self.places.insert(id, u32::try_from(self.ids.len()).expect("an index holds less than 2^32 images"));
                 self.ids.push(id);
                 self.fingerprints.push(head.fingerprint.0);
-                self.uploads.push(head.upload);
+                self.orders.push(head.order);
                 self.states.push(code(head.state));
+                self.clusters.push(head.cluster);
+                self.labels.push(labels);
             }
         }
         if repeated != head.repeat_of {
@@ -142,6 +138,17 @@ impl Table {
             }
             if let Some(of) = head.repeat_of {
                 self.repeats.entry(of).or_default().insert(id);
+            }
+        }
+    }
+
+    /// The one copy of these labels.
+    fn label_set(&mut self, labels: &Arc<[Label]>) -> Arc<[Label]> {
+        match self.label_sets.get(labels) {
+            Some(known) => known.clone(),
+            None => {
+                self.label_sets.insert(labels.clone());
+                labels.clone()
             }
         }
     }
@@ -161,7 +168,7 @@ impl Table {
         let hits = hits.filter(|hit| states.has_code(self.states[hit.place as usize]));
         let near = hits.map(|hit| Near {
             distance: hit.distance,
-            upload: self.uploads[hit.place as usize],
+            order: self.orders[hit.place as usize],
             id: self.ids[hit.place as usize],
             query: hit.query,
         });
@@ -180,19 +187,23 @@ mod tests {
     #[test]
     fn a_head_reads_back_as_it_was_written() {
         for state in State::ALL {
-            for repeat_of in [None, Some(sample::id(9))] {
-                let head = Head { state, repeat_of, ..Head::of(&sample::record(7)) };
-                assert_eq!(Head::from_bytes(&head.to_bytes()), Some(head));
+            for of in [None, Some(sample::id(9))] {
+                let head = Head { state, repeat_of: of, cluster: of, ..Head::of(&sample::record(7)) };
+                let bytes = rmp_serde::to_vec(&head).expect("can be written");
+                assert_eq!(rmp_serde::from_slice::<Head>(&bytes).expect("can be read"), head);
             }
         }
     }
 
     #[test]
-    fn a_cut_head_is_refused() {
-        let bytes = Head { repeat_of: Some(sample::id(9)), ..Head::of(&sample::record(7)) }.to_bytes();
-        for length in (0..33).filter(|length| *length != 17) {
-            assert_eq!(Head::from_bytes(&bytes[..length]), None, "{length} bytes");
+    fn labels_are_held_once() {
+        let mut table = Table::default();
+        let head = Head::of(&sample::record(1));
+        for n in [1, 2] {
+            table.set(sample::id(n), &Head { labels: head.labels.to_vec().into(), ..head.clone() }, None);
         }
+        let [one, other] = [1, 2].map(|n| table.summary(sample::id(n)).expect("is entered").labels);
+        assert!(Arc::ptr_eq(&one, &other) && !one.is_empty());
     }
 
     #[test]
@@ -201,8 +212,8 @@ mod tests {
         let mut table = Table::default();
         let head = Head::of(&sample::record(1));
         table.set(id, &head, None);
-        table.set(id, &Head { repeat_of: Some(a), ..head }, None);
-        table.set(id, &Head { repeat_of: Some(b), ..head }, Some(a));
+        table.set(id, &Head { repeat_of: Some(a), ..head.clone() }, None);
+        table.set(id, &Head { repeat_of: Some(b), ..head.clone() }, Some(a));
         assert_eq!((table.repeats_of(a), table.repeats_of(b)), (vec![], vec![id]));
         table.set(id, &head, Some(b));
         assert_eq!(table.repeats_of(b), vec![]);

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use dih_core::{Class, Classify};
+use dih_core::{Class, Classify, record::Summary};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tempfile::TempDir;
@@ -116,6 +116,7 @@ async fn known(index: &EdgeIndex, n: u64) -> BTreeMap<u64, (Record, Option<Vec<f
     let mut all = BTreeMap::new();
     for n in 0..n {
         if let Some(record) = index.get(sample::id(n)).await.expect("reads") {
+            assert_eq!(index.parts.records.table().summary(record.id()), Some(Summary::from(&record)));
             all.insert(n, (record, index.vector(sample::id(n), &space()).await.expect("reads")));
         }
     }
@@ -186,10 +187,10 @@ async fn check_families(index: &EdgeIndex, images: u64) {
         let vector = normalised(n, &family_vector(n)).expect("has a direction");
         let near = index.near_vectors(&space(), &vector, 0.1, &[], FAMILY as usize).await.expect("searches");
         for near in near {
-            let other = normalised(n, &family_vector(near.record.upload().0)).expect("has a direction");
+            let other = normalised(n, &family_vector(near.image.order.0)).expect("has a direction");
             let cosine: f32 = vector.iter().zip(&other).map(|(a, b)| a * b).sum();
             assert!((near.cosine - cosine).abs() < 1e-5, "{n}: {} for {cosine}", near.cosine);
-            found += u64::from(near.record.upload().0 / FAMILY == n / FAMILY);
+            found += u64::from(near.image.order.0 / FAMILY == n / FAMILY);
         }
         of += FAMILY;
     }
@@ -238,7 +239,7 @@ async fn a_vector_that_is_put_again_is_found_where_it_is_now() {
     put_families(&index, 0..1_000).await;
     index.put_vector(sample::id(3), &space(), &family_vector(502)).await.expect("puts");
     let near = index.near_vectors(&space(), &family_vector(502), 0.99, &[], 5).await.expect("searches");
-    assert_eq!(near.iter().map(|n| n.record.id()).collect::<HashSet<_>>(), [3, 502].map(sample::id).into());
+    assert_eq!(near.iter().map(|n| n.image.id).collect::<HashSet<_>>(), [3, 502].map(sample::id).into());
     let near = index.near_vectors(&space(), &family_vector(3), 0.99, &[], 5).await.expect("searches");
     assert!(near.is_empty(), "{} are found", near.len());
     index.close().await.expect("closes");
@@ -251,7 +252,7 @@ async fn only_neighbours_in_the_wanted_states_are_found_among_many() {
     put_families(&index, 0..1_000).await;
     index.change(sample::id(700), &Change::to(State::Held)).await.expect("changes");
     let near = index.near_vectors(&space(), &family_vector(702), 0.1, &[State::Held], 5).await.expect("searches");
-    assert_eq!(near.iter().map(|n| n.record.id()).collect::<Vec<_>>(), [sample::id(700)]);
+    assert_eq!(near.iter().map(|n| n.image.id).collect::<Vec<_>>(), [sample::id(700)]);
     let near = index.near_vectors(&space(), &family_vector(702), 0.1, &[State::Curated], 5).await.expect("searches");
     assert!(near.is_empty());
     index.close().await.expect("closes");
@@ -277,7 +278,7 @@ async fn an_image_left_in_two_segments_is_found_once() {
     assert_eq!(known(&index, 10).await, before);
     let vector = index.vector(sample::id(3), &space()).await.expect("reads").expect("is there");
     let near = index.near_vectors(&space(), &vector, -1.0, &[], 20).await.expect("searches");
-    let ids: HashSet<_> = near.iter().map(|n| n.record.id()).collect();
+    let ids: HashSet<_> = near.iter().map(|n| n.image.id).collect();
     assert_eq!((near.len(), ids.len()), (10, 10));
 }
 
