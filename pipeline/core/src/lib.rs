@@ -15,6 +15,7 @@ pub mod ports;
 pub mod record;
 pub mod repeat;
 pub mod sample;
+mod secret;
 pub mod stage;
 pub mod topology;
 pub mod verdict;
@@ -22,4 +23,5 @@ pub mod work;
 
 pub use error::{Class, Classify, StageError, chain};
 pub use ids::{BlobKey, DatasetName, DeviceId, Epoch, ImageId, Label, Millis, UploadSeq, VersionId};
+pub use secret::Secret;
 pub use stage::{Delivery, Notice, Outcome, Stage, StageName};

@@ -5,7 +5,6 @@
 //! Crash    the embedded broker ends some time after its last user, whatever ends that one.
 
 use std::{
-    env, fs,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -19,7 +18,7 @@ use dih_core::{
     ports::{Blobs, SmallState},
 };
 use dih_runner::{
-    Access, ConnectOptions, Connection, Secret,
+    Access, ConnectOptions, Connection,
     broker::Broker,
     jobs::{self, Done},
     submit::{Receipt, Submitter},
@@ -34,7 +33,8 @@ use crate::{
     home::Home,
     model::MAKE_SETUP,
     parts,
-    problem::{OrProblem, Problem},
+    problem::Problem,
+    secret,
 };
 
 /// Where `make setup` puts the broker's program, below the tools folder.
@@ -142,15 +142,10 @@ fn access(broker: &config::Broker) -> anyhow::Result<Access> {
         return Ok(Access::CredsFile(path.clone()));
     }
     let Some(user) = &broker.user else { return Ok(Access::Open) };
-    let password = match &broker.password_file {
-        Some(path) => {
-            let what = format!("could not read the password file `{}`", path.display());
-            fs::read_to_string(path).or_problem(what, "correct `broker.password_file`")?
-        }
-        None => env::var(PASSWORD_VARIABLE).or_problem(
-            format!("there is no password for `{user}`"),
-            format!("set `broker.password_file`, or the variable {PASSWORD_VARIABLE}"),
-        )?,
+    let place = secret::Place {
+        file: broker.password_file.as_deref(),
+        setting: "broker.password_file",
+        variable: PASSWORD_VARIABLE,
     };
-    Ok(Access::Password { user: user.clone(), password: Secret::new(password.trim_end()) })
+    Ok(Access::Password { user: user.clone(), password: place.read(&format!("password of `{user}`"))? })
 }

@@ -21,6 +21,7 @@ pub mod probes;
 pub mod problem;
 pub mod progress;
 pub mod scores;
+pub mod secret;
 pub mod simulate;
 
 pub mod verdicts;

@@ -9,31 +9,9 @@ use async_nats::{
     Client, ConnectErrorKind, Event,
     jetstream::{self, context::ContextBuilder},
 };
-use dih_core::{Class, Classify};
-use serde::Deserialize;
+use dih_core::{Class, Classify, Secret};
 
 use crate::error::{Cause, told};
-
-/// Text that never prints.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    fn expose(&self) -> String {
-        self.0.clone()
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
 
 /// Who we are to the broker.
 #[derive(Clone, Debug, Default)]
@@ -153,8 +131,8 @@ async fn with_access(
 ) -> Result<async_nats::ConnectOptions, ConnectError> {
     Ok(match access {
         Access::Open => builder,
-        Access::Password { user, password } => builder.user_and_password(user, password.expose()),
-        Access::Token(token) => builder.token(token.expose()),
+        Access::Password { user, password } => builder.user_and_password(user, password.expose().to_owned()),
+        Access::Token(token) => builder.token(token.expose().to_owned()),
         Access::CredsFile(path) => {
             let read = builder.credentials_file(&path).await;
             read.map_err(|source| ConnectError::Credentials { path, source })?

@@ -33,7 +33,7 @@ pub use arrival::Arrival;
 pub use audit::{Audit, audit};
 pub use broker::{Broker, BrokerError};
 pub use config::RunnerConfig;
-pub use connection::{Access, ConnectError, ConnectOptions, Connection, Secret};
+pub use connection::{Access, ConnectError, ConnectOptions, Connection};
 pub use error::BusError;
 pub use health::Health;
 pub use input::{Death, Input};
