@@ -5,10 +5,14 @@
 #[cfg(feature = "edge")]
 pub mod edge;
 mod memory;
+#[cfg(feature = "qdrant")]
+pub mod qdrant;
 
 #[cfg(feature = "edge")]
 pub use edge::EdgeIndex;
 pub use memory::MemoryIndex;
+#[cfg(feature = "qdrant")]
+pub use qdrant::QdrantIndex;
 
 use dih_core::{
     ImageId, Label, UploadSeq,

@@ -107,7 +107,8 @@ impl Home {
             .cache_size(BLOCK_CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .manual_journal_persist(true)
-            .worker_threads(1);
+            // One of them only flushes, so that no long compaction keeps memtables waiting in memory.
+            .worker_threads(2);
         builder.open().map_err(|e| self.fault("open the records", e))
     }
 

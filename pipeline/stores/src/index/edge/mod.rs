@@ -17,6 +17,8 @@ mod files;
 mod kept_cells;
 mod points;
 mod records;
+#[cfg(feature = "qdrant")]
+mod stamped;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -40,12 +42,7 @@ use dih_core::{
 };
 use tokio::{sync::Semaphore, task};
 
-use self::{
-    files::Home,
-    records::Records,
-    table::States,
-    vectors::Vectors,
-};
+use self::{files::Home, records::Records, table::States, vectors::Vectors};
 use super::{COSINE_TOLERANCE, STORE, normalised, not_found, unknown_space, wrong_length};
 
 /// Neighbours asked for beyond those that are wanted, because some may be in another state.
@@ -126,6 +123,11 @@ impl EdgeIndex {
             tuning,
             flusher: Mutex::default(),
         })
+    }
+
+    /// Its vector spaces, and their numbers a vector.
+    pub fn spaces(&self) -> &[(VectorSpace, usize)] {
+        &self.spaces
     }
 
     fn records(&self) -> &Records {

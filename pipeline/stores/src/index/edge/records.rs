@@ -2,7 +2,8 @@
 //!
 //! Takes    records and changes. Gives them back at once; after [`Records::commit`] they survive kill -9.
 //! Keeps    `records`: whole, as MessagePack; `heads`: what the [`Table`] is made of at the start; `words`: which images have
-//!          a label or an attribute. One write goes to all three, whole or not at all.
+//!          a label or an attribute; `stamps`: the marks of the last writes over the network ([`crate::index::qdrant`]). One
+//!          write goes to all of them, whole or not at all.
 //! Weak at  a selection by several attributes reads all records that have the first of them.
 
 use std::{
@@ -48,6 +49,7 @@ pub(super) struct Records {
     records: Keyspace,
     heads: Keyspace,
     words: Keyspace,
+    stamps: Keyspace,
     table: RwLock<Table>,
     cache: Mutex<LruCache<ImageId, Arc<Record>>>,
     writer: Mutex<()>,
@@ -61,13 +63,14 @@ impl Records {
     /// `synced`: whether a commit waits for the disk, too.
     pub(super) fn open(home: Arc<Home>, database: Database, synced: bool) -> Result<Self, StoreError> {
         let open = |name: &str| keyspace(&database, name).map_err(|e| home.fault("open the records", e));
-        let (records, heads, words) = (open("records")?, open("heads")?, open("words")?);
+        let (records, heads, words, stamps) = (open("records")?, open("heads")?, open("words")?, open("stamps")?);
         let records = Self {
             home,
             database,
             records,
             heads,
             words,
+            stamps,
             table: RwLock::default(),
             cache: Mutex::new(LruCache::new(CACHED)),
             writer: Mutex::default(),
@@ -84,8 +87,8 @@ impl Records {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         for entry in self.heads.iter() {
             let (key, value) = entry.into_inner().map_err(|e| self.home.fault("read the heads of the records", e))?;
-            let id = words::id_of(&key)
-                .ok_or_else(|| fault::corrupt(STORE, "heads", "the key of an entry is no image"))?;
+            let id =
+                words::id_of(&key).ok_or_else(|| fault::corrupt(STORE, "heads", "the key of an entry is no image"))?;
             table.set(id, &head_of(&value)?, None);
         }
         Ok(())
@@ -119,8 +122,40 @@ impl Records {
         let _turn = self.turn("claim an image")?;
         match self.get(record.id())? {
             Some(holder) => Ok(holder),
-            None => self.write(record.clone(), None),
+            None => self.write(record.clone(), None, &[]),
         }
+    }
+
+    /// As [`Records::claim`], with the stamps of the write.
+    #[cfg(feature = "qdrant")]
+    pub(super) fn claim_stamped(&self, record: &Record, stamps: &[i64]) -> Result<(), StoreError> {
+        let _turn = self.turn("claim an image")?;
+        let held = self.table().state(record.id()).is_some();
+        match held {
+            true => Ok(()),
+            false => self.write(record.clone(), None, stamps).map(drop),
+        }
+    }
+
+    /// The stamps of the last writes over the network, newest first. Read before the record they are of no later write.
+    #[cfg(feature = "qdrant")]
+    pub(super) fn stamps(&self, id: ImageId) -> Result<Vec<i64>, StoreError> {
+        let stamps = self.stamps.get(id.as_bytes()).map_err(|e| self.home.fault("read the stamps of a record", e))?;
+        let stamps = stamps.as_deref().unwrap_or_default().as_chunks().0;
+        Ok(stamps.iter().map(|stamp| i64::from_le_bytes(*stamp)).collect())
+    }
+
+    /// Writes over the record whose last stamp is this one (0 if it has none). False where it has another.
+    #[cfg(feature = "qdrant")]
+    pub(super) fn swap(&self, stamp: i64, after: &Record, stamps: &[i64]) -> Result<bool, StoreError> {
+        let _turn = self.turn("change a record")?;
+        let id = after.id();
+        let before = self.shared(id)?.ok_or_else(|| not_found(id))?;
+        let is_last = self.stamps(id)?.first().copied().unwrap_or_default() == stamp;
+        if is_last {
+            self.write(after.clone(), Some(&before), stamps)?;
+        }
+        Ok(is_last)
     }
 
     /// False where the record's state is none of `from`.
@@ -132,7 +167,7 @@ impl Records {
         }
         let mut after = Record::clone(&before);
         apply(&mut after, change);
-        self.write(after, Some(&before)).map(|_| true)
+        self.write(after, Some(&before), &[]).map(|_| true)
     }
 
     pub(super) fn vote(&self, id: ImageId, upload: UploadSeq, labels: &[Label]) -> Result<(), StoreError> {
@@ -140,7 +175,7 @@ impl Records {
         let before = self.shared(id)?.ok_or_else(|| not_found(id))?;
         let mut after = Record::clone(&before);
         if add_vote(&mut after, upload, labels) {
-            self.write(after, Some(&before))?;
+            self.write(after, Some(&before), &[])?;
         }
         Ok(())
     }
@@ -151,8 +186,8 @@ impl Records {
         Ok(self.writer.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// In the writer's turn.
-    fn write(&self, record: Record, before: Option<&Record>) -> Result<Record, StoreError> {
+    /// In the writer's turn. `stamps`: of the writes over the network; none of any other.
+    fn write(&self, record: Record, before: Option<&Record>, stamps: &[i64]) -> Result<Record, StoreError> {
         let (id, head) = (record.id(), self.head(&record));
         let whole = rmp_serde::to_vec_named(&record).map_err(|e| fault::corrupt(STORE, id, e))?;
         let mut batch = self.database.batch();
@@ -163,6 +198,10 @@ impl Records {
             batch.insert(&self.heads, id.as_bytes(), head);
         }
         self.change_words(&mut batch, &record, before);
+        if !stamps.is_empty() {
+            let stamps: Vec<u8> = stamps.iter().flat_map(|stamp| stamp.to_le_bytes()).collect();
+            batch.insert(&self.stamps, id.as_bytes(), stamps);
+        }
         batch.commit().map_err(|e| self.home.fault("write a record", e))?;
         self.written.fetch_add(1, Ordering::AcqRel);
         // The record first: whoever finds its head must find what the head says.

@@ -1,0 +1,151 @@
+//! The embedded index for many processes: it speaks as much of Qdrant's gRPC as the client beside it uses.
+//!
+//! Takes    an open [`EdgeIndex`] and an address. Serves until told to stop.
+//! Keeps    nothing of its own: the directory is that of a single process, so a hub that outgrows it serves what it has.
+//! Crash    a write is answered once it survives kill -9.
+//! Weak at  what no client of ours asks: other conditions, other operations and other collections are refused by name.
+
+mod collections;
+mod decline;
+mod points;
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use ::qdrant_client::qdrant::{
+    HealthCheckReply, HealthCheckRequest, collections_server::CollectionsServer, points_server::PointsServer,
+    qdrant_server,
+};
+use dih_core::{Secret, chain, event::VectorSpace, ports::StoreError};
+use tonic::{
+    Request, Response, Status,
+    transport::{Server, server::TcpIncoming},
+};
+
+use crate::{fault, index::EdgeIndex, index::STORE};
+
+/// Name of the header that carries the key, as Qdrant has it.
+const KEY_HEADER: &str = "api-key";
+
+/// Who may ask, and under which name.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// None: whoever reaches the address.
+    pub api_key: Option<Secret>,
+    /// The one collection there is.
+    pub collection: String,
+}
+
+/// An address that is bound already, so that clients may come.
+#[derive(Debug)]
+pub struct Listener {
+    incoming: TcpIncoming,
+    address: SocketAddr,
+}
+
+impl Listener {
+    /// `address` may have port 0 for a free one.
+    pub fn bind(address: SocketAddr) -> Result<Self, StoreError> {
+        let bound = TcpIncoming::bind(address).and_then(|incoming| {
+            let address = incoming.local_addr()?;
+            Ok(Self { incoming: incoming.with_nodelay(Some(true)), address })
+        });
+        bound.map_err(|source| StoreError::Refused {
+            store: STORE,
+            action: format!("listen at {address}"),
+            remedy: "name a free address in `stores.served.listen`".into(),
+            source: Some(Box::new(source)),
+        })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves the index until `stop` is done and every request in work is answered.
+    pub async fn serve(
+        self,
+        index: Arc<EdgeIndex>,
+        access: Access,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), StoreError> {
+        let served = Served { index, collection: access.collection.into() };
+        let key = access.api_key;
+        let gate = move |request: Request<()>| admit(request, key.as_ref());
+        let server = Server::builder()
+            .add_service(PointsServer::with_interceptor(served.clone(), gate.clone()))
+            .add_service(CollectionsServer::with_interceptor(served.clone(), gate))
+            .add_service(qdrant_server::QdrantServer::new(served))
+            .serve_with_incoming_shutdown(self.incoming, stop);
+        server.await.map_err(|source| StoreError::Unavailable {
+            store: STORE,
+            action: format!("serve at {}", self.address),
+            source: Box::new(source),
+        })
+    }
+}
+
+/// All services in one.
+#[derive(Clone, Debug)]
+struct Served {
+    index: Arc<EdgeIndex>,
+    collection: Arc<str>,
+}
+
+impl Served {
+    fn spaces(&self) -> &[(VectorSpace, usize)] {
+        self.index.spaces()
+    }
+
+    fn check_collection(&self, name: &str) -> Result<(), Status> {
+        match name == &*self.collection {
+            true => Ok(()),
+            false => Err(Status::not_found(format!("there is no collection `{name}`, only `{}`", self.collection))),
+        }
+    }
+}
+
+fn admit(request: Request<()>, key: Option<&Secret>) -> Result<Request<()>, Status> {
+    let given = request.metadata().get(KEY_HEADER).map(|given| given.as_bytes());
+    match key {
+        Some(key) if given.is_none_or(|given| !same(given, key.expose().as_bytes())) => {
+            Err(Status::unauthenticated("the key in `api-key` is missing or wrong"))
+        }
+        _ => Ok(request),
+    }
+}
+
+/// Takes as long wherever they differ, so that a key cannot be guessed letter by letter.
+fn same(given: &[u8], key: &[u8]) -> bool {
+    given.len() == key.len() && given.iter().zip(key).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
+}
+
+/// What is wrong, for who asked.
+fn status(error: StoreError) -> Status {
+    let told = chain(&error).to_string();
+    match error {
+        StoreError::NotFound { .. } => Status::not_found(told),
+        StoreError::Unavailable { .. } => Status::unavailable(told),
+        StoreError::Refused { .. } => Status::failed_precondition(told),
+        StoreError::Corrupt { .. } => Status::invalid_argument(told),
+    }
+}
+
+fn invalid(what: impl Into<String>) -> Status {
+    Status::invalid_argument(what)
+}
+
+/// A point whose payload was made by somebody else.
+fn foreign(what: &str) -> Status {
+    status(fault::corrupt(STORE, "a point", what.to_owned()))
+}
+
+#[tonic::async_trait]
+impl qdrant_server::Qdrant for Served {
+    async fn health_check(&self, _: Request<HealthCheckRequest>) -> Result<Response<HealthCheckReply>, Status> {
+        Ok(Response::new(HealthCheckReply {
+            title: "Deep Images Hub - index".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            commit: None,
+        }))
+    }
+}

@@ -1,0 +1,161 @@
+//! The contract, over the network; and what only a network can do.
+
+use std::{net::SocketAddr, sync::atomic::AtomicU32, sync::atomic::Ordering};
+
+use dih_core::{Class, Classify, chain};
+use tempfile::TempDir;
+use tokio::{sync::oneshot, task::JoinHandle};
+
+use super::{
+    served::{Access, Listener},
+    *,
+};
+use crate::{
+    contract::{self, sample},
+    index::EdgeIndex,
+};
+
+const COLLECTION: &str = "images";
+
+/// A server of ours on a free port, over a directory of its own.
+struct Server {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    serving: Option<JoinHandle<()>>,
+    index: Arc<EdgeIndex>,
+    _home: TempDir,
+}
+
+impl Server {
+    fn start(api_key: Option<Secret>) -> Self {
+        let home = tempfile::tempdir().expect("a temporary folder");
+        let index = Arc::new(EdgeIndex::open(home.path(), &contract::spaces()).expect("opens"));
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let (address, access) = (listener.address(), Access { api_key, collection: COLLECTION.into() });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serve = listener.serve(index.clone(), access, async {
+            let _ = stopped.await;
+        });
+        let serving = tokio::spawn(async { serve.await.expect("serves") });
+        Self { address, stop: Some(stop), serving: Some(serving), index, _home: home }
+    }
+
+    fn settings(&self) -> Settings {
+        settings(format!("http://{}", self.address), COLLECTION)
+    }
+
+    async fn stop(&mut self) {
+        drop(self.stop.take());
+        if let Some(serving) = self.serving.take() {
+            serving.await.expect("ends");
+        }
+    }
+}
+
+fn settings(url: String, collection: &str) -> Settings {
+    Settings { url, api_key: None, collection: collection.into(), replicas: 1, timeout: Duration::from_secs(10) }
+}
+
+async fn connect(settings: Settings) -> Result<QdrantIndex, StoreError> {
+    QdrantIndex::connect(settings, &contract::spaces()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_the_served_index_keeps_the_contract() {
+    let servers = std::sync::Mutex::new(Vec::new());
+    let make = async || {
+        let server = Server::start(None);
+        let index = connect(server.settings()).await.expect("connects");
+        servers.lock().expect("nobody panicked").push(server);
+        Arc::new(index) as Arc<dyn Index>
+    };
+    contract::index(make).await;
+}
+
+/// Against a server that `DIH_TEST_QDRANT_URL` names, in collections of their own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_a_qdrant_server_keeps_the_contract() {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let Ok(url) = std::env::var("DIH_TEST_QDRANT_URL") else {
+        return eprintln!("DIH_TEST_QDRANT_URL names no server: not tried");
+    };
+    let make = async || {
+        let name = format!("dih-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+        Arc::new(connect(settings(url.clone(), &name)).await.expect("connects")) as Arc<dyn Index>
+    };
+    contract::index(make).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_single_process_wrote_is_served_and_the_other_way_round() {
+    let mut server = Server::start(None);
+    let client = connect(server.settings()).await.expect("connects");
+    server.index.claim(&sample::record(1)).await.expect("claims");
+    assert_eq!(client.get(sample::id(1)).await.expect("reads"), Some(sample::record(1)));
+    client.change(sample::id(1), &Change::to(State::Held)).await.expect("changes");
+    assert_eq!(server.index.get(sample::id(1)).await.expect("reads").map(|r| r.state), Some(State::Held));
+    // Not by way of a stamp: who read before it is overtaken all the same by the next one.
+    server.index.change(sample::id(1), &Change::to(State::Curated)).await.expect("changes");
+    assert!(client.change_from(sample::id(1), &[State::Curated], &Change::to(State::Held)).await.expect("answers"));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_key_nobody_is_let_in() {
+    let mut server = Server::start(Some(Secret::new("right")));
+    for key in [None, Some("wrong")] {
+        let settings = Settings { api_key: key.map(Secret::new), ..server.settings() };
+        let error = connect(settings).await.expect_err("is let in by no key, or a wrong one");
+        assert_eq!(error.class(), Class::Halt, "{}", chain(&error));
+        assert!(chain(&error).to_string().contains("stores.qdrant.api_key_file"), "{}", chain(&error));
+    }
+    let settings = Settings { api_key: Some(Secret::new("right")), ..server.settings() };
+    let client = connect(settings).await.expect("has the key");
+    assert_eq!(client.count(&Select::default()).await.expect("counts"), 0);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_gone_is_tried_again_later() {
+    let mut server = Server::start(None);
+    let client = connect(server.settings()).await.expect("connects");
+    server.stop().await;
+    let error = client.get(sample::id(1)).await.expect_err("nobody answers");
+    assert_eq!(error.class(), Class::Retry, "{}", chain(&error));
+    let refused = connect(server.settings()).await.expect_err("nobody answers");
+    assert_eq!(refused.class(), Class::Retry, "{}", chain(&refused));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_of_another_model_is_refused() {
+    let mut server = Server::start(None);
+    let spaces = [(VectorSpace("another".into()), 16)];
+    let error = QdrantIndex::connect(server.settings(), &spaces).await.expect_err("is made for another model");
+    assert_eq!(error.class(), Class::Halt);
+    assert!(chain(&error).to_string().contains("has no vector `another` of 16 numbers"), "{}", chain(&error));
+    let elsewhere = Settings { collection: "others".into(), ..server.settings() };
+    let error = connect(elsewhere).await.expect_err("there is only one");
+    assert_eq!(error.class(), Class::Halt, "{}", chain(&error));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_point_that_was_made_by_somebody_else_is_refused() {
+    let mut server = Server::start(None);
+    let client = connect(server.settings()).await.expect("connects");
+    let payload = Stamped { record: sample::record(1), stamps: vec![1] }.to_payload().expect("can be written");
+    let fingerprint = |n: u64| point::bits(sample::record(n).image.fingerprints.upright());
+    let insert = async |id: u64, n: u64, mode: UpdateMode| {
+        let vectors = point::named([(FINGERPRINT.to_owned(), fingerprint(n))]);
+        let point =
+            PointStruct { id: Some(point_id(sample::id(id))), payload: payload.clone(), vectors: Some(vectors) };
+        client.client.upsert_points(UpsertPointsBuilder::new(COLLECTION, vec![point]).update_mode(mode)).await
+    };
+    insert(2, 1, UpdateMode::InsertOnly).await.expect_err("the record is of another image");
+    insert(1, 2, UpdateMode::InsertOnly).await.expect_err("the fingerprint is of another image");
+    insert(1, 1, UpdateMode::Upsert).await.expect_err("could write over another");
+    insert(1, 1, UpdateMode::InsertOnly).await.expect("is whole");
+    let delete = ::qdrant_client::qdrant::DeletePointsBuilder::new(COLLECTION);
+    client.client.delete_points(delete).await.expect_err("is not served");
+    server.stop().await;
+}
