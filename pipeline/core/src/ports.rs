@@ -1,6 +1,6 @@
 //! What the stages need of the world. One contract suite a port; every adapter and every fake passes it.
 
-use std::{collections::BTreeMap, fmt, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fmt, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -45,9 +45,21 @@ impl Classify for StoreError {
     }
 }
 
+/// What a link lets its holder do with the one blob it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkTo {
+    Read,
+    /// Writes or overwrites.
+    Write,
+}
+
 /// Originals, previews, pictures, shards, models. Keys name contents or versions, so writing twice changes nothing.
 #[async_trait]
 pub trait Blobs: Send + Sync + fmt::Debug {
+    /// Looks, before any work begins, whether the store is there and keeps what this trait promises.
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Writes or overwrites; whole or not at all.
     async fn put(&self, key: &BlobKey, bytes: Bytes) -> Result<(), StoreError>;
     /// Writes a file of this machine's disk, as [`Blobs::put`] does. An adapter that can stream should: this reads it whole.
@@ -71,6 +83,11 @@ pub trait Blobs: Send + Sync + fmt::Debug {
     async fn list(&self, prefix: &str) -> Result<Vec<BlobKey>, StoreError>;
     /// Where a person finds it: a path or a URL.
     fn location(&self, key: &BlobKey) -> String;
+    /// An address at which whoever has it can do this by plain HTTP, without an account, until `valid` is over. None where
+    /// the store is not reached by HTTP. The address is a secret of its reader: it belongs into no log.
+    async fn link(&self, _key: &BlobKey, _to: LinkTo, _valid: Duration) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
 }
 
 /// A picture whose fingerprint is near.

@@ -1,5 +1,5 @@
-//! Adapters of the ports: blobs in a directory, the index in Qdrant Edge, small state in NATS key-value, and a fake of
-//! each in memory.
+//! Adapters of the ports: blobs in a directory or a bucket, the index in Qdrant Edge, small state in NATS key-value, and a
+//! fake of each in memory.
 //!
 //! Takes    a place: a directory, a client.
 //! Gives    the ports of [`dih_core::ports`]; only this crate knows Qdrant and object stores.
@@ -11,4 +11,6 @@ pub mod blob;
 pub mod contract;
 mod fault;
 pub mod index;
+#[cfg(feature = "s3")]
+pub mod s3;
 pub mod state;

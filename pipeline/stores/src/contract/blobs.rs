@@ -1,11 +1,17 @@
 //! The contract of [`Blobs`].
 
-use std::sync::Arc;
+#[cfg(feature = "s3")]
+use std::time::{Duration, Instant};
+use std::{fs, sync::Arc};
 
 use bytes::Bytes;
+#[cfg(feature = "s3")]
+use dih_core::ports::LinkTo;
 use dih_core::ports::{Blobs, StoreError};
+use futures::{StreamExt, TryStreamExt, stream};
 
 use super::{race, sample::key, sentences};
+use crate::blob::upload::PART_BYTES;
 
 type Store = Arc<dyn Blobs>;
 
@@ -22,7 +28,24 @@ pub async fn blobs(make: impl AsyncFn() -> Store) {
         a_reader_beside_writers_sees_a_whole_value,
         what_is_deleted_is_gone,
         a_list_goes_by_whole_path_parts_and_is_sorted,
+        a_list_has_no_longest_length,
         a_location_names_the_key,
+        a_file_is_written_whole_however_large,
+        a_file_that_is_not_there_is_named,
+        a_store_says_that_it_keeps_this,
+    );
+}
+
+/// Tries what only a store does that is reached by HTTP.
+#[cfg(feature = "s3")]
+pub async fn links(make: impl AsyncFn() -> Store) {
+    sentences!(
+        "links",
+        make,
+        a_link_to_read_needs_no_account,
+        a_link_to_write_needs_no_account,
+        a_link_is_for_one_blob_and_one_purpose,
+        a_link_that_is_over_opens_nothing,
     );
 }
 
@@ -111,6 +134,93 @@ async fn a_list_goes_by_whole_path_parts_and_is_sorted(store: Store) {
     assert!(list("none").await.is_empty());
 }
 
+async fn a_list_has_no_longest_length(store: Store) {
+    const KEYS: usize = 1_100; // a page of S3 has 1,000
+    let keys: Vec<_> = (0..KEYS).map(|i| key(&format!("many/{i:04}"))).collect();
+    let writes = stream::iter(&keys).map(|key| store.put(key, Bytes::new())).buffer_unordered(32);
+    writes.try_collect::<Vec<()>>().await.expect("writes");
+    assert_eq!(store.list("many").await.expect("lists"), keys);
+}
+
 async fn a_location_names_the_key(store: Store) {
     assert!(store.location(&key("models/a.onnx")).ends_with("models/a.onnx"));
+}
+
+async fn a_file_is_written_whole_however_large(store: Store) {
+    let part = usize::try_from(PART_BYTES).expect("a part fits into memory");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for bytes in [0, 3, part, 2 * part + 3] {
+        let file = folder.path().join("file");
+        let content: Vec<u8> = (0..bytes).map(|i| (i / 1000 % 251) as u8).collect();
+        fs::write(&file, &content).expect("a disk");
+        store.put_file(&key("a/file"), &file).await.expect("writes");
+        assert_eq!(store.size(&key("a/file")).await.expect("looks"), Some(bytes as u64));
+        assert!(
+            store.get(&key("a/file")).await.expect("reads") == content,
+            "a file of {bytes} bytes came back otherwise"
+        );
+    }
+    assert_eq!(store.list("a").await.expect("lists"), [key("a/file")]);
+}
+
+async fn a_file_that_is_not_there_is_named(store: Store) {
+    let missing = store.put_file(&key("a"), "/no/such/file".as_ref()).await.expect_err("there is none");
+    assert!(missing.to_string().contains("/no/such/file"), "{missing}");
+    assert_eq!(store.size(&key("a")).await.expect("looks"), None);
+}
+
+async fn a_store_says_that_it_keeps_this(store: Store) {
+    for _ in 0..2 {
+        store.check().await.expect("it keeps its promises");
+    }
+    assert!(store.list("").await.expect("lists").is_empty(), "what it tried is in the way of nobody");
+}
+
+#[cfg(feature = "s3")]
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[cfg(feature = "s3")]
+async fn link(store: &Store, name: &str, to: LinkTo, valid: Duration) -> String {
+    let link = store.link(&key(name), to, valid).await.expect("links");
+    link.expect("a store that is reached by HTTP has links")
+}
+
+#[cfg(feature = "s3")]
+async fn a_link_to_read_needs_no_account(store: Store) {
+    put(&store, "a/b.jpg", b"picture").await;
+    let answer = reqwest::get(link(&store, "a/b.jpg", LinkTo::Read, HOUR).await).await.expect("answers");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.bytes().await.expect("reads"), "picture");
+}
+
+#[cfg(feature = "s3")]
+async fn a_link_to_write_needs_no_account(store: Store) {
+    let to = link(&store, "a/b.jpg", LinkTo::Write, HOUR).await;
+    let answer = reqwest::Client::new().put(to).body("picture").send().await.expect("answers");
+    assert_eq!(answer.status(), 200);
+    assert_eq!(store.get(&key("a/b.jpg")).await.expect("reads"), "picture");
+}
+
+#[cfg(feature = "s3")]
+async fn a_link_is_for_one_blob_and_one_purpose(store: Store) {
+    put(&store, "a", b"mine").await;
+    put(&store, "b", b"yours").await;
+    let to = link(&store, "a", LinkTo::Read, HOUR).await;
+    let other = to.replacen("/a?", "/b?", 1);
+    assert_ne!(to, other);
+    assert_eq!(reqwest::get(other).await.expect("answers").status(), 403);
+    let written = reqwest::Client::new().put(to).body("theirs").send().await.expect("answers");
+    assert_eq!(written.status(), 403);
+    assert_eq!(store.get(&key("a")).await.expect("reads"), "mine");
+}
+
+#[cfg(feature = "s3")]
+async fn a_link_that_is_over_opens_nothing(store: Store) {
+    put(&store, "a", b"mine").await;
+    let to = link(&store, "a", LinkTo::Read, Duration::from_secs(1)).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while reqwest::get(&to).await.expect("answers").status() != 403 {
+        assert!(Instant::now() < deadline, "a link of one second still opens after 20");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }

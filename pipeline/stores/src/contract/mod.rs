@@ -17,12 +17,20 @@ mod index;
 pub mod nats;
 pub mod sample;
 mod state;
+#[cfg(feature = "s3")]
+pub mod weed;
 
 pub use blobs::blobs;
+#[cfg(feature = "s3")]
+pub use blobs::links;
 pub use index::{SPACE_NUMBERS, index, spaces};
 pub use state::state;
 
-use std::future::Future;
+use std::{
+    env,
+    future::Future,
+    path::{Path, PathBuf},
+};
 
 use tokio::task::JoinSet;
 
@@ -49,4 +57,24 @@ where
     let mut done = racers.join_all().await;
     done.sort_by_key(|(i, _)| *i);
     done.into_iter().map(|(_, answer)| answer).collect()
+}
+
+/// The tool `bin/<name>` that `make setup` has fetched. Fails, saying so, where there is none: a test that needs it must
+/// not pass by not running.
+#[track_caller]
+pub fn tool(name: &str) -> PathBuf {
+    let named = env::var_os("DIH_TOOLS").map(PathBuf::from);
+    let tools =
+        named.into_iter().chain(Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join(".tools")));
+    let found = tools.map(|tools| tools.join("bin").join(name)).find(|path| path.is_file());
+    found.unwrap_or_else(|| {
+        fail(format!("there is no `{name}` in .tools/bin or $DIH_TOOLS/bin: run `make setup setup-s3`"))
+    })
+}
+
+/// A contract suite fails by panicking, as a test does.
+#[allow(clippy::panic)]
+#[track_caller]
+fn fail(why: String) -> ! {
+    std::panic::panic_any(why)
 }

@@ -4,9 +4,7 @@
 //! Gives    an address, and clients. The server is killed when the value is dropped.
 
 use std::{
-    env,
     fs::{self, File},
-    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -15,6 +13,8 @@ use async_nats::{Client, jetstream};
 use dih_core::topology::STATE_BUCKET;
 use serde::Deserialize;
 use tempfile::TempDir;
+
+use super::tool;
 
 /// Longest wait for a server to listen.
 const START: Duration = Duration::from_secs(20);
@@ -32,21 +32,6 @@ pub struct NatsServer {
 #[derive(Deserialize)]
 struct Ports {
     nats: Vec<String>,
-}
-
-/// The tool `bin/<name>` that `make setup` has fetched. Fails, saying so, where there is none: a test that needs it must
-/// not pass by not running.
-#[track_caller]
-pub fn tool(name: &str) -> PathBuf {
-    let named = env::var_os("DIH_TOOLS").map(PathBuf::from);
-    let tools =
-        named.into_iter().chain(Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|folder| folder.join(".tools")));
-    let found = tools.map(|tools| tools.join("bin").join(name)).find(|path| path.is_file());
-    found.unwrap_or_else(|| {
-        let missing = format!("there is no `{name}` in .tools/bin or $DIH_TOOLS/bin: run `make setup`");
-        #[allow(clippy::panic)] // a contract suite fails by panicking, as a test does
-        std::panic::panic_any(missing)
-    })
 }
 
 impl NatsServer {

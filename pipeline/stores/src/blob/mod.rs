@@ -1,18 +1,24 @@
-//! Blobs through `object_store`: a directory, or the memory for tests.
+//! Blobs through `object_store`: a directory, a bucket of any S3 server, or the memory for tests.
 //!
 //! Takes    keys that name contents or versions, and bytes.
 //! Gives    the same bytes; a typed `NotFound`; one winner for a create.
-//! Crash    a write is staged beside its key (`key#1`) and then linked or renamed, so a key is whole or absent. A killed
-//!          process may leave a staged file: it is never listed or read, and the next write of the key picks another name.
+//! Crash    a key is whole or absent: in a bucket by the server's promise; in a directory a write is staged beside its key
+//!          (`key#1`) and then linked or renamed. A killed process may leave a staged file: it is never listed or read,
+//!          and the next write of the key picks another name.
 //! Power    [`ObjectBlobs::directory`] leaves the moment of writing to the operating system, as the broker does by
 //!          default: what was acknowledged in the last seconds before a power cut may be gone. With
 //!          [`ObjectBlobs::directory_synced`] each write and its directory reach the disk before the call returns.
 //! Weak at  staged files of killed processes stay on the disk until somebody removes them; [`Blobs::list`] holds all keys
 //!          in memory.
 
+#[cfg(feature = "s3")]
+mod s3;
+pub(crate) mod upload;
+
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -23,20 +29,33 @@ use dih_core::{
 };
 use futures::TryStreamExt;
 use object_store::{
-    Error as ObjectError, ObjectStore, ObjectStoreExt, PutMode, PutOptions, local::LocalFileSystem, memory::InMemory,
-    path::Path as ObjectPath,
+    Error as ObjectError, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, local::LocalFileSystem,
+    memory::InMemory, path::Path as ObjectPath,
 };
 
 use crate::fault;
 
 const STORE: &str = "blob store";
 
+/// Tries to create a name while others do, before a person hears of it.
+const CREATES_MAX: u32 = 5;
+
 /// The blobs below one root.
 #[derive(Clone, Debug)]
 pub struct ObjectBlobs {
     store: Arc<dyn ObjectStore>,
-    /// None: in memory.
-    root: Option<PathBuf>,
+    /// Comes before every key: empty, or ends with `/`.
+    prefix: String,
+    place: Place,
+}
+
+/// Where the root is.
+#[derive(Clone, Debug)]
+enum Place {
+    Memory,
+    Directory(PathBuf),
+    #[cfg(feature = "s3")]
+    Bucket(Arc<s3::Bucket>),
 }
 
 impl ObjectBlobs {
@@ -52,7 +71,7 @@ impl ObjectBlobs {
 
     /// Blobs of this process only, gone with it.
     pub fn memory() -> Self {
-        Self { store: Arc::new(InMemory::new()), root: None }
+        Self { store: Arc::new(InMemory::new()), prefix: String::new(), place: Place::Memory }
     }
 
     fn open(root: &Path, synced: bool) -> Result<Self, StoreError> {
@@ -61,12 +80,23 @@ impl ObjectBlobs {
         std::fs::create_dir_all(root).map_err(|e| fail(Box::new(e)))?;
         let root = root.canonicalize().map_err(|e| fail(Box::new(e)))?;
         let files = LocalFileSystem::new_with_prefix(&root).map_err(|e| fail(Box::new(e)))?;
-        Ok(Self { store: Arc::new(files.with_fsync(synced)), root: Some(root) })
+        let store = Arc::new(files.with_fsync(synced));
+        Ok(Self { store, prefix: String::new(), place: Place::Directory(root) })
+    }
+
+    /// A blob key is a valid object path by its own rules: parts of letters, digits and `.-_=`.
+    fn path(&self, key: &str) -> ObjectPath {
+        ObjectPath::from(format!("{}{key}", self.prefix))
     }
 
     fn fault(&self, verb: &str, key: &str, source: ObjectError) -> StoreError {
         let action = format!("{verb} `{key}`");
-        let place = self.place();
+        let place = match &self.place {
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => return bucket.fault(action, key, &source),
+            Place::Directory(root) => root.display().to_string(),
+            Place::Memory => "memory".into(),
+        };
         match source {
             ObjectError::NotFound { .. } => StoreError::NotFound { store: STORE, key: key.into() },
             ObjectError::PermissionDenied { .. } | ObjectError::Unauthenticated { .. } => StoreError::Refused {
@@ -78,68 +108,112 @@ impl ObjectBlobs {
             source => fault::on_disk(STORE, action, &place, Box::new(source)),
         }
     }
-
-    fn place(&self) -> String {
-        self.root.as_ref().map_or_else(|| "memory".into(), |root| root.display().to_string())
-    }
 }
 
-/// A blob key is a valid object path by its own rules: parts of letters, digits and `.-_=`.
-fn path(key: &BlobKey) -> ObjectPath {
-    ObjectPath::from(key.as_str())
+/// Whether a server says that others create the same name at this moment, so that it is open who wins.
+fn is_open(error: &ObjectError) -> bool {
+    matches!(error, ObjectError::AlreadyExists { source, .. } if source.to_string().contains("status code: 409"))
 }
 
 #[async_trait]
 impl Blobs for ObjectBlobs {
+    async fn check(&self) -> Result<(), StoreError> {
+        match &self.place {
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.check(&self.prefix).await,
+            // A directory was tried when it was opened.
+            Place::Directory(_) | Place::Memory => Ok(()),
+        }
+    }
+
     async fn put(&self, key: &BlobKey, bytes: Bytes) -> Result<(), StoreError> {
-        let put = self.store.put(&path(key), bytes.into()).await;
+        let put = self.store.put(&self.path(key.as_str()), bytes.into()).await;
         put.map(drop).map_err(|e| self.fault("write", key.as_str(), e))
     }
 
+    async fn put_file(&self, key: &BlobKey, file: &Path) -> Result<(), StoreError> {
+        let put = upload::upload(&self.store, &self.path(key.as_str()), file).await;
+        put.map_err(|failed| match failed {
+            upload::Failed::ToWrite(e) => self.fault("write", key.as_str(), e),
+            upload::Failed::ToRead(e) => {
+                let file = file.display().to_string();
+                fault::on_disk("the disk", format!("read `{file}`"), &file, Box::new(e))
+            }
+        })
+    }
+
     async fn create(&self, key: &BlobKey, bytes: Bytes) -> Result<bool, StoreError> {
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.store.put_opts(&path(key), bytes.into(), options).await {
-            Ok(_) => Ok(true),
-            Err(ObjectError::AlreadyExists { .. }) => Ok(false),
-            Err(e) => Err(self.fault("create", key.as_str(), e)),
+        let path = self.path(key.as_str());
+        let mut tries = 1;
+        loop {
+            let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+            match self.store.put_opts(&path, bytes.clone().into(), options).await {
+                Ok(_) => return Ok(true),
+                Err(e) if is_open(&e) && tries < CREATES_MAX => {
+                    tokio::time::sleep(Duration::from_millis(50) * tries).await;
+                    tries += 1;
+                }
+                Err(e) if is_open(&e) => return Err(self.fault("create", key.as_str(), e)),
+                Err(ObjectError::AlreadyExists { .. }) => return Ok(false),
+                Err(e) => return Err(self.fault("create", key.as_str(), e)),
+            }
         }
     }
 
     async fn get(&self, key: &BlobKey) -> Result<Bytes, StoreError> {
-        let read = async { self.store.get(&path(key)).await?.bytes().await };
+        let read = async { self.store.get(&self.path(key.as_str())).await?.bytes().await };
         read.await.map_err(|e| self.fault("read", key.as_str(), e))
     }
 
     async fn size(&self, key: &BlobKey) -> Result<Option<u64>, StoreError> {
-        match self.store.head(&path(key)).await {
+        let found = self.store.head(&self.path(key.as_str())).await;
+        match found.map_err(|e| self.fault("look up", key.as_str(), e)) {
             Ok(meta) => Ok(Some(meta.size)),
-            Err(ObjectError::NotFound { .. }) => Ok(None),
-            Err(e) => Err(self.fault("look up", key.as_str(), e)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(e) => Err(e),
         }
     }
 
     async fn delete(&self, key: &BlobKey) -> Result<(), StoreError> {
-        match self.store.delete(&path(key)).await {
-            Ok(()) | Err(ObjectError::NotFound { .. }) => Ok(()),
-            Err(e) => Err(self.fault("delete", key.as_str(), e)),
+        let deleted = self.store.delete(&self.path(key.as_str())).await;
+        match deleted.map_err(|e| self.fault("delete", key.as_str(), e)) {
+            Ok(()) | Err(StoreError::NotFound { .. }) => Ok(()),
+            Err(e) => Err(e),
         }
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<BlobKey>, StoreError> {
         let prefix = prefix.trim_matches('/');
-        let below = (!prefix.is_empty()).then(|| ObjectPath::from(prefix));
+        let below = self.path(prefix);
+        let below = (!below.as_ref().is_empty()).then_some(below);
         let found: Vec<_> =
             self.store.list(below.as_ref()).try_collect().await.map_err(|e| self.fault("list", prefix, e))?;
-        // A file that no key can name was put there by somebody else; it is none of ours.
-        let mut keys: Vec<_> = found.into_iter().filter_map(|m| BlobKey::new(m.location.to_string()).ok()).collect();
+        // An object that no key can name was put there by somebody else; it is none of ours.
+        let key = |meta: ObjectMeta| BlobKey::new(meta.location.as_ref().strip_prefix(&self.prefix)?).ok();
+        let mut keys: Vec<_> = found.into_iter().filter_map(key).collect();
         keys.sort();
         Ok(keys)
     }
 
     fn location(&self, key: &BlobKey) -> String {
-        match &self.root {
-            Some(root) => root.join(key.as_str()).display().to_string(),
-            None => format!("memory:{key}"),
+        match &self.place {
+            Place::Memory => format!("memory:{key}"),
+            Place::Directory(root) => root.join(key.as_str()).display().to_string(),
+            #[cfg(feature = "s3")]
+            Place::Bucket(bucket) => bucket.location(&self.path(key.as_str())),
+        }
+    }
+
+    #[cfg(feature = "s3")]
+    async fn link(
+        &self,
+        key: &BlobKey,
+        to: dih_core::ports::LinkTo,
+        valid: Duration,
+    ) -> Result<Option<String>, StoreError> {
+        match &self.place {
+            Place::Bucket(bucket) => bucket.link(&self.path(key.as_str()), to, valid).await.map(Some),
+            Place::Directory(_) | Place::Memory => Ok(None),
         }
     }
 }
