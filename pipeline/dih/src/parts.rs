@@ -14,7 +14,7 @@ use dih_core::{
 use dih_inference::{Engine, Manifest};
 use dih_previews::Previews;
 use dih_repeats::Prover;
-use dih_stores::{blob::ObjectBlobs, index::edge::EdgeIndex};
+use dih_stores::{blob::ObjectBlobs, index::edge::EdgeIndex, s3};
 use dih_taxonomy::{Taxonomy, witness::Witness};
 use tokio::task::spawn_blocking;
 
@@ -22,13 +22,18 @@ use crate::{
     app::App,
     bus::Bus,
     calibrate::repeats,
-    config::Stores,
+    config::{self, Stores},
     home::{Home, Owner},
     model::{self, MAKE_SETUP, SETUP_SAFETY},
-    problem::OrProblem,
+    problem::{OrProblem, Problem},
+    secret,
     vision::{Eye, Guard},
 };
 
+/// Holds the secret access key of the S3 account, where no file does.
+const S3_VARIABLE: &str = "DIH_S3_SECRET_ACCESS_KEY";
+/// Where a person reads on about a bucket.
+pub const SEE_STORES: &str = "see `[stores.s3]` in `dih config print`, and docs/stores.md";
 /// Stages that run the pre-trained model.
 const SEEING: [StageName; 2] = [StageName::Verify, StageName::Embed];
 
@@ -62,6 +67,7 @@ impl Parts {
         let manifest = model::manifest(home.root(), &config.model)?;
         let (space, dimensions) = model::space(&manifest)?;
         let blobs = blobs(&home, &config.stores)?;
+        blobs.check().await.or_problem("pictures could not be kept", SEE_STORES)?;
         let previews = Arc::new(Previews::new(blobs.clone(), bench.clone(), config.stores.previews_cached));
         // Before the index, which is made for the vectors of this model.
         let sees = stages.iter().any(|stage| SEEING.contains(stage));
@@ -109,8 +115,13 @@ impl Parts {
     }
 }
 
-/// The pictures, data sets and models of this home.
+/// The pictures, data sets and models of this home. A bucket is not asked yet: [`Blobs::check`] does.
 pub fn blobs(home: &Home, stores: &Stores) -> anyhow::Result<Arc<dyn Blobs>> {
+    if let Some(options) = bucket(&stores.s3)? {
+        let opened = ObjectBlobs::s3(&options);
+        let what = format!("could not open the pictures in bucket `{}`", options.bucket);
+        return Ok(Arc::new(opened.or_problem(what, SEE_STORES)?));
+    }
     let place = stores.blobs.clone().unwrap_or_else(|| home.blobs());
     let opened = match stores.synced {
         true => ObjectBlobs::directory_synced(&place),
@@ -118,6 +129,28 @@ pub fn blobs(home: &Home, stores: &Stores) -> anyhow::Result<Arc<dyn Blobs>> {
     };
     let what = format!("could not open the pictures in `{}`", place.display());
     Ok(Arc::new(opened.or_problem(what, "see `stores.blobs` in `dih config print`")?))
+}
+
+/// Where the bucket is and who we are there; None where pictures lie in a folder.
+pub fn bucket(s3: &config::S3) -> anyhow::Result<Option<s3::Options>> {
+    let (Some(endpoint), Some(bucket), Some(account)) = (&s3.endpoint, &s3.bucket, &s3.access_key_id) else {
+        return Ok(None);
+    };
+    let file = s3.secret_access_key_file.as_deref();
+    let place = secret::Place { file, setting: "stores.s3.secret_access_key_file", variable: S3_VARIABLE };
+    let wrong = |problem: String| Problem::usage(problem, "correct `stores.s3.endpoint`");
+    Ok(Some(s3::Options {
+        endpoint: endpoint.parse().map_err(wrong)?,
+        bucket: bucket.clone(),
+        prefix: s3.prefix.clone().unwrap_or_default(),
+        region: s3.region.clone(),
+        access_key_id: account.clone(),
+        secret: place.read(&format!("secret access key of `{account}`"))?,
+        path_style: s3.path_style,
+        ca_file: s3.ca_file.clone(),
+        timeout: s3.timeout.0,
+        retry_for: s3.retry_for.0,
+    }))
 }
 
 async fn vision(

@@ -1,6 +1,10 @@
 //! `dih calibrate`: proposes thresholds from the user's own photos; `--accept` writes them into the configuration.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use clap::Args;
@@ -53,7 +57,9 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
 async fn propose(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     let home = app.home()?;
     let said = cmd.decisions.as_deref().map(Decisions::read).transpose()?.unwrap_or_default();
-    let files = chosen(app, &cmd, &said).await?;
+    // A bucket is no folder: what is measured is copied out of the store, wherever it is.
+    let copies = tempfile::tempdir()?;
+    let files = chosen(app, &cmd, &said, copies.path()).await?;
     let (config, seed, decisions) = (app.config.clone(), cmd.seed, said.len() as u64);
     let measured = tokio::task::spawn_blocking(move || settings(&files, &said, &config, seed)).await?;
     let (settings, photos) = measured?;
@@ -85,9 +91,9 @@ fn accept(app: &App<'_>, id: Option<&str>) -> anyhow::Result<Exit> {
 }
 
 /// Photos by the name that decisions use: those decided about, then others drawn by the seed.
-async fn chosen(app: &App<'_>, cmd: &Cmd, said: &Decisions) -> anyhow::Result<Vec<(String, PathBuf)>> {
+async fn chosen(app: &App<'_>, cmd: &Cmd, said: &Decisions, copies: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     let most = cmd.photos.max(1);
-    let Some(dir) = &cmd.dir else { return originals(app, most).await };
+    let Some(dir) = &cmd.dir else { return originals(app, most, copies).await };
     let mut names = BTreeSet::new();
     let mut files = Vec::new();
     let drawn = sample::photos(dir, cmd.labels.as_deref(), most, cmd.seed)?;
@@ -108,14 +114,21 @@ async fn chosen(app: &App<'_>, cmd: &Cmd, said: &Decisions) -> anyhow::Result<Ve
     Ok(files)
 }
 
-/// The first originals by their content hash, which is as good as drawn.
-async fn originals(app: &App<'_>, most: usize) -> anyhow::Result<Vec<(String, PathBuf)>> {
+/// Copies of the first originals by their content hash, which is as good as drawn.
+async fn originals(app: &App<'_>, most: usize, copies: &Path) -> anyhow::Result<Vec<(String, PathBuf)>> {
     let blobs = crate::parts::blobs(&app.home()?, &app.config.stores)?;
     let keys = blobs.list("originals").await?;
     if keys.is_empty() {
         return Err(Problem::usage("this home holds no photos yet", "name a folder: `dih calibrate DIR`").into());
     }
-    Ok(keys.into_iter().take(most).map(|key| (key.to_string(), PathBuf::from(blobs.location(&key)))).collect())
+    let mut files = Vec::new();
+    for (n, key) in keys.into_iter().take(most).enumerate() {
+        let file = copies.join(n.to_string());
+        let bytes = blobs.get(&key).await?;
+        tokio::fs::write(&file, bytes).await.with_context(|| format!("could not write `{}`", file.display()))?;
+        files.push((key.to_string(), file));
+    }
+    Ok(files)
 }
 
 fn settings(

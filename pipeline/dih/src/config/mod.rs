@@ -5,6 +5,7 @@
 
 mod print;
 mod read;
+mod stores;
 
 use std::{
     fs,
@@ -15,7 +16,7 @@ use std::{
 
 use dih_core::{
     calibration::Calibrations,
-    config::{ByteSize, Fault, Faults, HumanDuration},
+    config::{Fault, Faults, HumanDuration},
     topology,
 };
 use schemars::JsonSchema;
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::print::print;
 pub use self::read::read;
+pub use self::stores::{S3, Stores};
 use crate::problem::{OrProblem, Problem};
 
 /// Settings of Deep Images Hub.
@@ -100,27 +102,6 @@ impl Broker {
     }
 }
 
-/// Where pictures and the index lie.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Stores {
-    /// Folder of originals, previews, pictures, data sets and models. Left out, `blobs` in the home folder.
-    pub blobs: Option<PathBuf>,
-    /// Folder of the embedded index. Left out, `index` in the home folder.
-    pub index: Option<PathBuf>,
-    /// Whether every blob and every commit of the index is forced to the disk before a stage goes on: safe against
-    /// power cuts, and slower.
-    pub synced: bool,
-    /// Memory for decoded previews, about 260 kB each: what one stage decoded the next ones see again.
-    pub previews_cached: ByteSize,
-}
-
-impl Default for Stores {
-    fn default() -> Self {
-        Self { blobs: None, index: None, synced: false, previews_cached: ByteSize::mib(64) }
-    }
-}
-
 /// The pre-trained model that looks at every picture.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -157,6 +138,7 @@ impl Config {
     /// Collects every fault, with its path and a hint, before anything connects.
     pub fn check(&self, faults: &mut Faults) {
         self.broker.check(faults);
+        self.stores.check(faults);
         self.inference.check(faults);
         self.runner.check("runner", faults);
         self.repeats.confirm.check("repeats.confirm", faults);
