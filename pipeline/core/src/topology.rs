@@ -133,6 +133,8 @@ pub mod header {
     pub const UPLOAD: &str = "Dih-Upload";
     /// The epoch of the image, beside it.
     pub const EPOCH: &str = "Dih-Epoch";
+    /// When the broker took the upload, in milliseconds since 1970.
+    pub const RECEIVED: &str = "Dih-Received";
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use dih_runner::Health;
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 
 use crate::problem::OrProblem;
@@ -17,6 +17,11 @@ const SILENCE_MAX: Duration = Duration::from_secs(120);
 /// How often old samples of the histograms are cleared away.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 
+/// Upper bounds of what is counted together, so that the figures of many processes can be added up.
+const SECONDS: [f64; 18] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+const ITEMS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+
 #[derive(Clone)]
 struct Probed {
     healths: Vec<Health>,
@@ -25,7 +30,12 @@ struct Probed {
 
 /// Collects metrics from now on; must come before the stages start.
 pub fn collect() -> anyhow::Result<PrometheusHandle> {
-    PrometheusBuilder::new().install_recorder().or_problem("could not collect metrics", "")
+    let with_buckets = || {
+        let builder = PrometheusBuilder::new();
+        let builder = builder.set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?;
+        builder.set_buckets_for_metric(Matcher::Suffix("_batch_items".into()), &ITEMS)?.install_recorder()
+    };
+    with_buckets().or_problem("could not collect metrics", "")
 }
 
 /// Answers until the process ends.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Message, Subject, jetstream::AckKind};
 use bytes::Bytes;
 use dih_core::{
-    Epoch, UploadSeq,
-    topology::{ConsumerSpec, header},
+    Epoch, Millis, UploadSeq,
+    topology::{ConsumerSpec, UPLOADS, header},
 };
 
 use crate::{Connection, error::Cause};
@@ -22,6 +22,8 @@ pub struct Arrival {
     pub stream_sequence: u64,
     /// 1 for the first delivery.
     pub attempt: u64,
+    /// When its stream took it.
+    pub stored_at: Millis,
     reply: Subject,
 }
 
@@ -29,7 +31,7 @@ impl Arrival {
     /// None for a message that no stream delivered.
     pub(crate) fn read(consumer: &'static ConsumerSpec, message: Message) -> Option<Self> {
         let reply = message.reply.clone()?;
-        let (stream_sequence, attempt) = sequence_and_attempt(&reply)?;
+        let Delivered { stream_sequence, attempt, stored_at } = delivered(&reply)?;
         Some(Self {
             consumer,
             subject: message.subject.to_string(),
@@ -37,6 +39,7 @@ impl Arrival {
             payload: message.payload,
             stream_sequence,
             attempt,
+            stored_at,
             reply,
         })
     }
@@ -48,6 +51,14 @@ impl Arrival {
 
     pub fn epoch(&self) -> Option<Epoch> {
         self.number(header::EPOCH).and_then(|n| u32::try_from(n).ok()).map(Epoch)
+    }
+
+    /// When the broker took the upload that it belongs to.
+    pub(crate) fn received_at(&self) -> Option<Millis> {
+        match self.consumer.stream {
+            UPLOADS => Some(self.stored_at),
+            _ => self.number(header::RECEIVED).and_then(|at| i64::try_from(at).ok()).map(Millis),
+        }
     }
 
     fn number(&self, name: &str) -> Option<u64> {
@@ -77,14 +88,27 @@ impl Arrival {
 
 /// Reads `$JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>`, or the longer form
 /// with domain and account hash before the stream. Source: NATS ADR-15.
-fn sequence_and_attempt(reply: &str) -> Option<(u64, u64)> {
+fn delivered(reply: &str) -> Option<Delivered> {
     let tokens: Vec<&str> = reply.strip_prefix("$JS.ACK.")?.split('.').collect();
     let from = match tokens.len() {
         7 => 0,
         9.. => 2,
         _ => return None,
     };
-    Some((tokens[from + 3].parse().ok()?, tokens[from + 2].parse().ok()?))
+    let nanoseconds: i64 = tokens[from + 5].parse().ok()?;
+    Some(Delivered {
+        stream_sequence: tokens[from + 3].parse().ok()?,
+        attempt: tokens[from + 2].parse().ok()?,
+        stored_at: Millis(nanoseconds / 1_000_000),
+    })
+}
+
+/// What the broker says of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Delivered {
+    stream_sequence: u64,
+    attempt: u64,
+    stored_at: Millis,
 }
 
 #[cfg(test)]
@@ -92,12 +116,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sequence_and_attempt_are_read_from_both_forms_of_the_reply() {
-        assert_eq!(sequence_and_attempt("$JS.ACK.IMAGES.dedupe.3.100.7.1790230470084404000.42"), Some((100, 3)));
+    fn what_the_broker_says_is_read_from_both_forms_of_the_reply() {
+        let want = Delivered { stream_sequence: 100, attempt: 3, stored_at: Millis(1_790_230_470_084) };
+        assert_eq!(delivered("$JS.ACK.IMAGES.dedupe.3.100.7.1790230470084404000.42"), Some(want));
         let long = "$JS.ACK._.szMpdrwD.IMAGES.dedupe.3.100.7.1790230470084404000.42";
-        assert_eq!(sequence_and_attempt(long), Some((100, 3)));
+        assert_eq!(delivered(long), Some(want));
         for bad in ["", "_INBOX.x", "$JS.ACK.a.b.c", "$JS.ACK.IMAGES.dedupe.x.y.7.1.42"] {
-            assert_eq!(sequence_and_attempt(bad), None, "{bad}");
+            assert_eq!(delivered(bad), None, "{bad}");
         }
     }
 }

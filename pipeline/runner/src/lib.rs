@@ -16,6 +16,7 @@ mod connection;
 pub mod dead;
 mod error;
 pub mod failpoint;
+pub mod gauges;
 pub mod health;
 pub mod idle;
 mod input;

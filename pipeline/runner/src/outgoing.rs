@@ -5,7 +5,7 @@ use std::fmt::Write;
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use dih_core::{
-    Epoch, Notice, UploadSeq,
+    Epoch, Millis, Notice, UploadSeq,
     event::{DeadLetter, Image},
     topology::{self, ConsumerSpec, header, subject},
     verdict::{Answer, Status},
@@ -22,6 +22,8 @@ pub(crate) struct Outgoing {
     /// What it is about, where it is about a photo.
     pub(crate) upload: Option<UploadSeq>,
     pub(crate) epoch: Option<Epoch>,
+    /// When the broker took the upload.
+    pub(crate) received_at: Option<Millis>,
     /// Headers of somebody else's, as they came.
     pub(crate) others: Vec<(String, String)>,
     pub(crate) body: Bytes,
@@ -32,7 +34,7 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     pub(crate) fn new(subject: impl Into<String>, message: &impl Wire, name: impl Into<Option<String>>) -> Self {
         let (subject, name, body) = (subject.into(), name.into(), message.encode().into());
-        Self { subject, name, upload: None, epoch: None, others: Vec::new(), body, verdict: None }
+        Self { subject, name, upload: None, epoch: None, received_at: None, others: Vec::new(), body, verdict: None }
     }
 
     fn of(self, upload: UploadSeq, epoch: Epoch) -> Self {
@@ -54,6 +56,9 @@ impl Outgoing {
         if let Some(epoch) = self.epoch {
             headers.insert(header::EPOCH, epoch.to_string());
         }
+        if let Some(at) = self.received_at {
+            headers.insert(header::RECEIVED, at.0.to_string());
+        }
         headers
     }
 
@@ -67,6 +72,7 @@ impl Outgoing {
                 name: Some(format!("{cause}.{}.{}.{}", taker.name, image.upload, image.epoch)),
                 upload: Some(image.upload),
                 epoch: Some(image.epoch),
+                received_at: None,
                 others: Vec::new(),
                 body: body.into(),
                 verdict: None,

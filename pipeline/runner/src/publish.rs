@@ -12,7 +12,7 @@ use async_nats::jetstream::{
     publish::PublishAck,
 };
 use dih_core::{
-    UploadSeq,
+    Millis, UploadSeq, metrics as names,
     topology::{VERDICTS, subject},
     verdict::Answer,
 };
@@ -40,7 +40,8 @@ pub(crate) async fn publish_all(connection: &Connection, messages: &[Outgoing]) 
             Err(error) => Err(error),
         };
         match result {
-            Ok(_) => {}
+            Ok(ack) if ack.duplicate => {}
+            Ok(_) => count_verdict(message),
             Err(error) if error.kind() == PublishErrorKind::StreamNotFound => {
                 Box::pin(insist(connection, message)).await?
             }
@@ -48,6 +49,16 @@ pub(crate) async fn publish_all(connection: &Connection, messages: &[Outgoing]) 
         }
     }
     Ok(())
+}
+
+/// A first answer, and how long it took.
+fn count_verdict(message: &Outgoing) {
+    let Some((_, status)) = message.verdict else { return };
+    metrics::counter!(names::VERDICTS, "verdict" => status.as_str()).increment(1);
+    if let Some(at) = message.received_at {
+        let seconds = (Millis::now().0 - at.0).max(0) as f64 / 1e3;
+        metrics::histogram!(names::VERDICT_SECONDS, "verdict" => status.as_str()).record(seconds);
+    }
 }
 
 /// Publishes one and gives the broker's receipt.

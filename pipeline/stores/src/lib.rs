@@ -11,6 +11,7 @@ pub mod blob;
 pub mod contract;
 mod fault;
 pub mod index;
+pub mod metered;
 #[cfg(feature = "s3")]
 pub mod s3;
 pub mod state;

@@ -5,7 +5,7 @@
 //! Crash    safe at any line: a second delivery writes the same blobs and says the same.
 //! Weak at  a claim-check upload whose bytes never arrive is tried for minutes before it is dead-lettered.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use dih_core::{
@@ -13,6 +13,7 @@ use dih_core::{
     config::Faults,
     event::{Content, Image, ImageStored, Upload},
     image::{Fingerprints, Format, Measures, Size, Thumbnail},
+    metrics::DECODE_SECONDS,
     ports::Blobs,
     verdict::{Answer, Decision, Status},
     work::Bench,
@@ -70,10 +71,13 @@ impl Ingest {
     async fn develop(&self, bytes: Bytes) -> Result<(ImageId, Result<Developed, Refusal>), StageError> {
         let limits = self.config.limits.clone();
         let job = move || {
+            let begun = Instant::now();
             let developed = read(&bytes, &limits).map(|decoded| {
                 let Decoded { format, size, preview, measures, fingerprints, thumbnail, .. } = decoded;
                 Developed { format, size, measures, fingerprints, thumbnail, preview: Fresh::new(size, preview) }
             });
+            let outcome = if developed.is_ok() { "decoded" } else { "refused" };
+            metrics::histogram!(DECODE_SECONDS, "outcome" => outcome).record(begun.elapsed());
             (ImageId::of_bytes(&bytes), developed)
         };
         self.bench.run(job).await

@@ -10,6 +10,7 @@ mod assemble;
 mod card;
 pub mod clusters;
 mod config;
+mod counted;
 mod croissant;
 mod cut;
 pub mod datasets;

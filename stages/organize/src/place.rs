@@ -18,18 +18,19 @@ use dih_core::{
 use dih_imaging::Limits;
 use dih_repeats::succession;
 
-use crate::{REASON_CURATED, config::Config, pictures::Studio};
+use crate::{REASON_CURATED, config::Config, counted::Counted, pictures::Studio};
 
 #[derive(Debug)]
 pub struct Organize {
     index: Arc<dyn Index>,
     blobs: Arc<dyn Blobs>,
     studio: Studio,
+    counted: Counted,
 }
 
 impl Organize {
     pub fn new(config: &Config, limits: Limits, index: Arc<dyn Index>, blobs: Arc<dyn Blobs>, bench: Bench) -> Self {
-        Self { index, blobs, studio: Studio::new(config, limits, bench) }
+        Self { index, blobs, studio: Studio::new(config, limits, bench), counted: Counted::default() }
     }
 }
 
@@ -56,7 +57,9 @@ impl Stage for Organize {
         self.studio.publish(&*self.blobs, image.id).await?;
         let key = BlobKey::picture(image.id);
         image.lineage.push(Decision::new(StageName::Organize, REASON_CURATED).because(format!("picture `{key}`")));
-        self.offer(&image, label_score, cluster).await?;
+        if self.offer(&image, label_score, cluster).await? {
+            self.counted.count(&image.labels);
+        }
         if let Some(said) = succession::overtaken(&*self.index, &image, StageName::Organize).await? {
             return Ok(said);
         }

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use dih_core::{Epoch, Notice, Outcome, StageName, UploadSeq, ports::Index, topology::ConsumerSpec};
+use dih_core::{Epoch, Millis, Notice, Outcome, StageName, UploadSeq, ports::Index, topology::ConsumerSpec};
 
 use super::line::{Line, Taker};
 use crate::{
@@ -99,6 +99,14 @@ impl Chain {
         }
         chain.say(&cause, &notices);
         chain
+    }
+
+    /// Notes on all that is about this photo when the broker took it.
+    pub(super) fn received(&mut self, photo: Option<Photo>, at: Option<Millis>) {
+        let upload = photo.map(|photo| photo.upload);
+        for message in self.messages.iter_mut().filter(|message| message.upload.is_some() && message.upload == upload) {
+            message.received_at = at;
+        }
     }
 
     fn say(&mut self, cause: &str, notices: &[Notice]) {

@@ -187,7 +187,8 @@ impl<S: Stage<Input: Input>> Worker<S> {
         let outcome = self.process(Delivery { input, upload, attempt }).await?;
         let kind = outcome.kind();
         let photo = upload.map(|upload| Photo { upload, epoch, attempt });
-        let chain = Chain::follow(line, arrival.consumer, cause, outcome, photo).await;
+        let mut chain = Chain::follow(line, arrival.consumer, cause, outcome, photo).await;
+        chain.received(photo, arrival.received_at());
         self.settle(&chain).await?;
         pass(S::CONSUMER, Place::BeforeAck);
         self.acknowledge(arrival).await;
