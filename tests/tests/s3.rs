@@ -1,26 +1,18 @@
 //! The whole way with blobs in a bucket of a real S3 server, held against the same crowd with blobs in a folder.
 
+mod bucket;
+
 use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 use dih_stores::contract::weed::WeedServer;
 use dih_tests::World;
 
-const SECRET_FILE: &str = "s3-secret";
+use bucket::SECRET_FILE;
 
 /// Has this home keep its blobs in a bucket.
-fn keep_in_bucket(world: &World, server: &WeedServer, bucket: &str) -> Result<()> {
-    let options = server.options(bucket);
-    let secret = world.home().join(SECRET_FILE);
-    fs::write(&secret, format!("{}\n", options.secret.expose()))?;
-    let config = format!(
-        "[stores.s3]\nendpoint = \"{}\"\nbucket = \"{bucket}\"\nprefix = \"hub/one\"\naccess_key_id = \"{}\"\n\
-         secret_access_key_file = \"{}\"\n",
-        options.endpoint,
-        options.access_key_id,
-        secret.display()
-    );
-    Ok(fs::write(world.home().join("dih.toml"), config)?)
+fn keep_in_bucket(world: &World, server: &WeedServer, name: &str) -> Result<()> {
+    Ok(fs::write(world.home().join("dih.toml"), bucket::section(world, server, name)?)?)
 }
 
 /// A few of the demo's small photos, one folder a label.

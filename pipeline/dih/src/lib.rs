@@ -14,6 +14,7 @@ pub mod config;
 pub mod crew;
 pub mod home;
 pub mod import;
+pub mod index;
 pub mod model;
 pub mod output;
 pub mod parts;

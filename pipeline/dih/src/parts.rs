@@ -1,6 +1,6 @@
 //! All parts that stages are made of, built once and shared.
 //!
-//! Takes    the owner lock, the configuration and the broker. Gives the index, the stores, the model and the bench.
+//! Takes    the owner lock (if the index is in this process), the configuration and the broker. Gives the index, the stores, the model and the bench.
 //! Crash    nothing to put right: the index and the stores say themselves what they hold.
 
 use std::sync::Arc;
@@ -14,7 +14,11 @@ use dih_core::{
 use dih_inference::{Engine, Manifest};
 use dih_previews::Previews;
 use dih_repeats::Prover;
-use dih_stores::{blob::ObjectBlobs, index::edge::EdgeIndex, s3};
+use dih_stores::{
+    blob::ObjectBlobs,
+    metered::{MeteredBlobs, MeteredIndex},
+    s3,
+};
 use dih_taxonomy::{Taxonomy, witness::Witness};
 use tokio::task::spawn_blocking;
 
@@ -24,6 +28,7 @@ use crate::{
     calibrate::repeats,
     config::{self, Stores},
     home::{Home, Owner},
+    index,
     model::{self, MAKE_SETUP, SETUP_SAFETY},
     problem::{OrProblem, Problem},
     secret,
@@ -37,7 +42,7 @@ pub const SEE_STORES: &str = "see `[stores.s3]` in `dih config print`, and docs/
 /// Stages that run the pre-trained model.
 const SEEING: [StageName; 2] = [StageName::Verify, StageName::Embed];
 
-/// What stages are made of. Whoever holds it owns the home.
+/// What stages are made of. Whoever holds it owns the home, unless the index is elsewhere.
 #[derive(Debug)]
 pub struct Parts {
     pub index: Arc<dyn Index>,
@@ -56,17 +61,17 @@ pub struct Parts {
     pub vision: Option<Arc<dyn Vision>>,
     /// None where the configuration names none, or no stage here asks it.
     pub safety: Option<Arc<dyn Safety>>,
-    _owner: Owner,
+    _owner: Option<Owner>,
 }
 
 impl Parts {
-    pub async fn build(app: &App<'_>, bus: &Bus, owner: Owner, stages: &[StageName]) -> anyhow::Result<Self> {
+    pub async fn build(app: &App<'_>, bus: &Bus, owner: Option<Owner>, stages: &[StageName]) -> anyhow::Result<Self> {
         let config = &app.config;
         let home = app.home()?;
         let bench = Bench::new(None);
         let manifest = model::manifest(home.root(), &config.model)?;
         let (space, dimensions) = model::space(&manifest)?;
-        let blobs = blobs(&home, &config.stores)?;
+        let blobs: Arc<dyn Blobs> = Arc::new(MeteredBlobs(blobs(&home, &config.stores)?));
         blobs.check().await.or_problem("pictures could not be kept", SEE_STORES)?;
         let previews = Arc::new(Previews::new(blobs.clone(), bench.clone(), config.stores.previews_cached));
         // Before the index, which is made for the vectors of this model.
@@ -79,16 +84,8 @@ impl Parts {
             true => safety(app, &home, &previews, &bench).await?,
             false => None,
         };
-        let spaces = vec![(space.clone(), dimensions)];
-        let place = config.stores.index.clone().unwrap_or_else(|| home.index());
-        let synced = config.stores.synced;
-        let index = spawn_blocking(move || match synced {
-            true => EdgeIndex::open_synced(place, &spaces),
-            false => EdgeIndex::open(place, &spaces),
-        });
-        let index = index.await?;
-        let index: Arc<dyn Index> =
-            Arc::new(index.or_problem("could not open the index", "see `stores.index` in `dih config print`")?);
+        let index = index::open(&home, &config.stores, vec![(space.clone(), dimensions)]).await?;
+        let index: Arc<dyn Index> = Arc::new(MeteredIndex(index));
         let confirm = config.repeats.confirm.clone();
         let error = config.calibration.of(repeats::SETTING, confirm.agreement_min);
         let prover = Prover::new(previews.clone(), bench.clone(), confirm, config.repeats.cached);

@@ -1,11 +1,12 @@
-//! Gets a job done, by whoever owns the home: another process, or this one.
+//! Gets a job done, by whoever owns the home: another process, or this one. Where the index is elsewhere nobody owns it, and
+//! this process takes its part.
 
 use std::{future::Future, pin::pin, time::Duration};
 
 use dih_core::StageName;
 use tokio::time::sleep;
 
-use crate::{app::App, bus::Bus, crew::Crew, home::Owner, output::say, parts::Parts};
+use crate::{app::App, bus::Bus, crew::Crew, home::Owner, index, output::say, parts::Parts};
 
 /// How often a command looks whether the owner has gone.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -22,7 +23,7 @@ pub async fn until<T>(
     let mut answer = pin!(answer);
     let mut told = false;
     loop {
-        let holder = match home.try_own(command)? {
+        let holder = match index::try_own(&home, &app.config.stores, command)? {
             Ok(owner) => return work(app, bus, owner, stages, answer.as_mut()).await,
             Err(holder) => holder,
         };
@@ -40,7 +41,7 @@ pub async fn until<T>(
 async fn work<T>(
     app: &App<'_>,
     bus: &Bus,
-    owner: Owner,
+    owner: Option<Owner>,
     stages: &[StageName],
     answer: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {

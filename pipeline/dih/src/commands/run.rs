@@ -1,14 +1,15 @@
-//! `dih run`: runs stages in this process until told to stop, or until all is settled.
+//! `dih run`: runs stages in this process, or serves its index to others, until told to stop or until all is settled.
 
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
+    str::FromStr,
     time::Duration,
 };
 
 use clap::Args;
 use dih_core::StageName;
-use dih_runner::{Health, idle::wait_until_idle};
+use dih_runner::{Health, gauges, idle::wait_until_idle};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
@@ -19,10 +20,11 @@ use crate::{
     app::App,
     bus::Bus,
     crew::Crew,
+    index,
     output::say,
     parts::Parts,
     probes,
-    problem::{Exit, OrProblem},
+    problem::{Exit, OrProblem, Problem},
 };
 
 /// How often the line for people is written.
@@ -30,9 +32,10 @@ const TACT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub struct Cmd {
-    /// Stages to run; all of them when none is named.
+    /// Stages to run; all of them when none is named. `index` alone serves the embedded index of this home to other
+    /// processes, which name its address in `stores.qdrant.url`.
     #[arg(value_name = "STAGE")]
-    stages: Vec<StageName>,
+    parts: Vec<Part>,
     /// End with exit code 0 once nothing waits for these stages and nothing is in work.
     #[arg(long)]
     until_idle: bool,
@@ -41,11 +44,32 @@ pub struct Cmd {
     listen: Option<SocketAddr>,
 }
 
+/// What a process can be for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Index,
+    Stage(StageName),
+}
+
+impl FromStr for Part {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "index" => Ok(Self::Index),
+            _ => text.parse().map(Self::Stage).map_err(|error: String| format!("{error}, and `index`")),
+        }
+    }
+}
+
 pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
-    let stages = if cmd.stages.is_empty() { StageName::ALL.to_vec() } else { cmd.stages.clone() };
+    if cmd.parts.contains(&Part::Index) {
+        return serve_index(app, cmd).await;
+    }
+    let named = cmd.parts.iter().filter_map(|part| if let Part::Stage(stage) = part { Some(*stage) } else { None });
+    let stages = if cmd.parts.is_empty() { StageName::ALL.to_vec() } else { named.collect() };
     let mut stop = Stop::listen()?;
     // Before anything else: a second `dih run` is told who is at work.
-    let owner = app.home()?.own("run")?;
+    let owner = index::own(&app.home()?, &app.config.stores, "run")?;
     let metrics = cmd.listen.map(|_| probes::collect()).transpose()?;
     let started = async {
         let bus = app.bus().await?;
@@ -60,6 +84,7 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     if let (Some(at), Some(metrics)) = (cmd.listen, metrics) {
         let at = probes::listen(at, metrics, crew.healths().to_vec()).await?;
         say(format!("answering http://{at}/live, /ready and /metrics"));
+        tokio::spawn(gauges::watch(bus.connection().clone(), stages.clone()));
     }
     let healths = crew.healths().to_vec();
     let ended = tokio::select! {
@@ -81,6 +106,21 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
             Ok(Exit::Failed)
         }
     }
+}
+
+/// Until told to stop; then what is asked is still answered.
+async fn serve_index(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
+    if cmd.parts.len() > 1 || cmd.until_idle {
+        let remedy = "`dih run index`, and stages in processes of their own";
+        return Err(Problem::usage("`index` is served by a process of its own, for as long as it runs", remedy).into());
+    }
+    let mut stop = Stop::listen()?;
+    if let Some(at) = cmd.listen {
+        let at = probes::listen(at, probes::collect()?, Vec::new()).await?;
+        say(format!("answering http://{at}/live, /ready and /metrics"));
+    }
+    index::serve(app, stop.told()).await?;
+    Ok(Exit::Done)
 }
 
 /// Told to stop is a good end, except for who was to go on until all is settled.

@@ -3,6 +3,7 @@
 //! Takes    `--config FILE` (or DIH_CONFIG), else `dih.toml` in the home folder, else nothing.
 //! Gives    settings without a fault, or all faults with their paths and hints; a faulty file stops every command.
 
+mod index;
 mod print;
 mod read;
 mod stores;
@@ -22,6 +23,7 @@ use dih_core::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::index::{Qdrant, Served};
 pub use self::print::print;
 pub use self::read::read;
 pub use self::stores::{S3, Stores};

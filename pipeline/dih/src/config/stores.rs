@@ -10,6 +10,8 @@ use dih_stores::s3::Endpoint;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Qdrant, Served};
+
 /// Where pictures and the index lie.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -25,11 +27,24 @@ pub struct Stores {
     pub previews_cached: ByteSize,
     /// A bucket of an S3 server in place of the folder `blobs`; so it is when `bucket` is set. See docs/stores.md.
     pub s3: S3,
+    /// An index on a server, Qdrant or `dih run index`, in place of one in this process; so it is when `url` is set. See
+    /// docs/stores.md.
+    pub qdrant: Qdrant,
+    /// What `dih run index` serves: the embedded index, to the other processes of this hub.
+    pub served: Served,
 }
 
 impl Default for Stores {
     fn default() -> Self {
-        Self { blobs: None, index: None, synced: false, previews_cached: ByteSize::mib(64), s3: S3::default() }
+        Self {
+            blobs: None,
+            index: None,
+            synced: false,
+            previews_cached: ByteSize::mib(64),
+            s3: S3::default(),
+            qdrant: Qdrant::default(),
+            served: Served::default(),
+        }
     }
 }
 
@@ -38,6 +53,7 @@ impl Stores {
         let one = self.blobs.is_none() || self.s3.bucket.is_none();
         faults.require(one, "stores.blobs", "stands beside `stores.s3.bucket`", "keep pictures in one of the two");
         self.s3.check(faults);
+        self.qdrant.check(faults);
     }
 }
 
