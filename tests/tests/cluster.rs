@@ -32,7 +32,8 @@ impl<'a> Cluster<'a> {
         let (index, url) = serve_index(world)?;
         fs::write(world.home().join("dih.toml"), format!("{blobs}[stores.qdrant]\nurl = \"{url}\"\n"))?;
         let mut cluster = Self { world, index, stages: Vec::new() };
-        world.run(&["setup"])?;
+        let told = world.run(&["setup"])?;
+        assert!(told.contains("has its collection"), "{told}");
         for stage in STAGES {
             for replica in 1..=2 {
                 let name = format!("{stage}-{replica}");

@@ -40,7 +40,8 @@ pub struct Global {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make the streams, consumers and buckets of the broker and the bucket of blobs, and look whether all tools are there.
+    /// Make the streams, consumers and buckets of the broker, the bucket of blobs and the collection of the index, and look
+    /// whether all tools are there.
     Setup(setup::Cmd),
     /// Run stages: all of them in this process, or those named.
     Run(run::Cmd),

@@ -1,4 +1,4 @@
-//! `dih setup`: makes what the broker and the S3 server need, and looks whether all tools are there.
+//! `dih setup`: makes what the broker, the S3 server and the index server need, and looks whether all tools are there.
 
 use std::num::NonZeroU32;
 
@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::{
     app::App,
     bus::{self, Bus},
+    index,
     model::{self, MAKE_SETUP},
     parts::{self, SEE_STORES},
     problem::{Exit, OrProblem},
@@ -28,6 +29,10 @@ pub async fn run(app: &App<'_>, Cmd {}: Cmd) -> anyhow::Result<Exit> {
     bus.set_up(&app.config.broker).await?;
     let library = app.config.inference.library_path().or_problem("ONNX Runtime is missing", MAKE_SETUP)?;
     let manifest = model::manifest(home.root(), &app.config.model)?;
+    let served = app.config.stores.qdrant.url.as_ref();
+    if served.is_some() {
+        index::open(&home, &app.config.stores, vec![model::space(&manifest)?]).await?;
+    }
     let server = match &app.config.broker.url {
         Some(_) => None,
         None => Some(bus::server(&app.config.broker)?),
@@ -37,6 +42,7 @@ pub async fn run(app: &App<'_>, Cmd {}: Cmd) -> anyhow::Result<Exit> {
             "home": home.root(),
             "broker": bus.connection().url(),
             "bucket": bucket,
+            "index": served,
             "nats_server": server,
             "onnxruntime": library,
             "model": manifest.model_path(),
@@ -49,6 +55,9 @@ pub async fn run(app: &App<'_>, Cmd {}: Cmd) -> anyhow::Result<Exit> {
         for line in told(done, app.config.stores.s3.noncurrent_days) {
             app.out.line(format!("bucket    {line}"))?;
         }
+    }
+    if let Some(url) = served {
+        app.out.line(format!("index     {url} has its collection"))?;
     }
     app.out.line(format!("library   {}", library.display()))?;
     app.out.line(format!("model     {} has its hash", manifest.model_path().display()))?;

@@ -42,7 +42,7 @@ use rand::RngExt;
 
 use self::{
     filter::Asked,
-    point::{FINGERPRINT, Stamp, Stamped, field, image_id, point_id},
+    point::{FINGERPRINT, Payload, Stamp, Stamped, field, image_id, point_id},
     send::{failed, patiently},
 };
 use super::{COSINE_TOLERANCE, STORE, add_vote, apply, normalised, not_found, unknown_space, wrong_length};
@@ -112,11 +112,20 @@ impl QdrantIndex {
     }
 
     async fn stamped(&self, id: ImageId) -> Result<Option<Stamped>, StoreError> {
-        let fields = [field::RECORD, field::STAMP, field::STAMPS_BEFORE];
-        let get = || GetPointsBuilder::new(self.collection(), [point_id(id)]).with_payload(include(&fields));
+        let payload = self.payload(id, &[field::RECORD, field::STAMP, field::STAMPS_BEFORE]).await?;
+        payload.map(|payload| Stamped::from_payload(id, &payload)).transpose()
+    }
+
+    /// The stamps of its last writes, newest first.
+    async fn stamps(&self, id: ImageId) -> Result<Vec<Stamp>, StoreError> {
+        let payload = self.payload(id, &field::OF_STAMPS).await?.ok_or_else(|| not_found(id))?;
+        point::stamps_of(id, &payload)
+    }
+
+    async fn payload(&self, id: ImageId, fields: &[&str]) -> Result<Option<Payload>, StoreError> {
+        let get = || GetPointsBuilder::new(self.collection(), [point_id(id)]).with_payload(include(fields));
         let found = patiently("read a record", || self.client.get_points(get())).await?;
-        let point = found.result.into_iter().next();
-        point.map(|point| Stamped::from_payload(id, &point.payload)).transpose()
+        Ok(found.result.into_iter().next().map(|point| point.payload))
     }
 
     /// Changes a record until nobody else did so in between. `change` says whether there is anything to change; false when
@@ -132,7 +141,7 @@ impl QdrantIndex {
             let after = before.next(record, stamp);
             after.check()?;
             self.swap(id, before.stamp(), &after).await?;
-            if self.stamped(id).await?.is_some_and(|now| now.stamps.contains(&stamp)) {
+            if self.stamps(id).await?.contains(&stamp) {
                 return Ok(true);
             }
             // Let the others through, not all at once.

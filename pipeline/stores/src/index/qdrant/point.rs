@@ -38,6 +38,7 @@ pub(super) mod field {
     pub(crate) const REPEAT_OF: &str = "repeat_of";
     pub(crate) const ORDER: &str = "order";
     pub(crate) const CLUSTER: &str = "cluster";
+    pub(crate) const OF_STAMPS: [&str; 2] = [STAMP, STAMPS_BEFORE];
     /// What a [`Summary`] is made of.
     ///
     /// [`Summary`]: dih_core::record::Summary
@@ -81,21 +82,19 @@ impl Stamped {
     }
 
     pub(super) fn to_payload(&self) -> Result<Payload, StoreError> {
-        let Self { record, stamps } = self;
+        let record = &self.record;
         let summary = Summary::from(record);
-        let before = stamps.iter().skip(1).copied().map(Value::from).collect();
         let texts = |texts: Vec<String>| list(texts.into_iter().map(Value::from).collect());
         let attributes = record.image.attributes.iter().map(|(key, value)| attribute(key, value)).collect();
         let mut payload = HashMap::from([
             (field::RECORD.to_owned(), json(record)?.into()),
-            (field::STAMP.to_owned(), self.stamp().into()),
-            (field::STAMPS_BEFORE.to_owned(), list(before)),
             (field::STATE.to_owned(), summary.state.as_str().into()),
             (field::LABELS.to_owned(), texts(summary.labels.iter().map(|label| label.as_str().to_owned()).collect())),
             (field::ATTRIBUTES.to_owned(), texts(attributes)),
             (field::ORDER.to_owned(), i64::try_from(summary.order.0).unwrap_or(i64::MAX).into()),
         ]);
         let ids = [(field::CLUSTER, summary.cluster), (field::REPEAT_OF, record.repeat.as_ref().map(|r| r.of))];
+        payload.extend(self.stamps_to_payload());
         payload.extend(ids.into_iter().filter_map(|(key, id)| Some((key.to_owned(), id?.to_string().into()))));
         Ok(payload)
     }
@@ -104,11 +103,22 @@ impl Stamped {
         let bad = |what: &str| fault::corrupt(STORE, id, format!("its payload has no readable `{what}`"));
         let text = payload.get(field::RECORD).and_then(Value::as_str).ok_or_else(|| bad(field::RECORD))?;
         let record = serde_json::from_str(text).map_err(|e| fault::corrupt(STORE, id, e))?;
-        let stamp = integer(payload, field::STAMP).ok_or_else(|| bad(field::STAMP))?;
-        let before = payload.get(field::STAMPS_BEFORE).and_then(Value::as_list).unwrap_or_default();
-        let stamps = std::iter::once(Some(stamp)).chain(before.iter().map(Value::as_integer));
-        Ok(Self { record, stamps: stamps.collect::<Option<_>>().ok_or_else(|| bad(field::STAMPS_BEFORE))? })
+        Ok(Self { record, stamps: stamps_of(id, payload)? })
     }
+
+    /// Of its fields only the stamps.
+    pub(super) fn stamps_to_payload(&self) -> Payload {
+        let before = self.stamps.iter().skip(1).copied().map(Value::from).collect();
+        HashMap::from([(field::STAMP.to_owned(), self.stamp().into()), (field::STAMPS_BEFORE.to_owned(), list(before))])
+    }
+}
+
+pub(super) fn stamps_of(id: ImageId, payload: &Payload) -> Result<Vec<Stamp>, StoreError> {
+    let bad = |what: &str| fault::corrupt(STORE, id, format!("its payload has no readable `{what}`"));
+    let stamp = integer(payload, field::STAMP).ok_or_else(|| bad(field::STAMP))?;
+    let before = payload.get(field::STAMPS_BEFORE).and_then(Value::as_list).unwrap_or_default();
+    let stamps = std::iter::once(Some(stamp)).chain(before.iter().map(Value::as_integer));
+    stamps.collect::<Option<_>>().ok_or_else(|| bad(field::STAMPS_BEFORE))
 }
 
 fn json(record: &Record) -> Result<String, StoreError> {

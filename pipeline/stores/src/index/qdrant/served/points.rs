@@ -333,6 +333,9 @@ fn chosen(found: &Stamped, fields: Option<&[String]>) -> Result<Payload, Status>
     if fields.is_some_and(<[String]>::is_empty) {
         return Ok(Payload::new());
     }
+    if fields.is_some_and(|fields| fields.iter().all(|f| field::OF_STAMPS.contains(&f.as_str()))) {
+        return Ok(found.stamps_to_payload());
+    }
     let mut payload = found.to_payload().map_err(status)?;
     if let Some(fields) = fields {
         payload.retain(|key, _| fields.contains(key));
