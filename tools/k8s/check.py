@@ -1,0 +1,96 @@
+"""Checks the Kubernetes manifests without a cluster.
+
+Takes    `k8s/`, the table of consumers in `pipeline/core/src/topology.rs` and the settings in `config/dih.toml`.
+Gives    every fault with its place, and exit code 1 where there is one; of a clean tree, that each mutation is found.
+Weak at  what only a cluster can tell: images that do not start, policies that a plug-in ignores, charts, a KEDA that reads
+         another lag.
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+import mutations
+from project import read_project
+from rules import config, network, scaling, workloads
+from schemas import schema_faults
+
+ROOT = Path(__file__).resolve().parents[2]
+K8S = ROOT / "k8s"
+# Where `overlays/small` goes another way, by a change of the lines that docs/kubernetes.md names.
+VARIANTS = {
+    "small, with another S3 server": (
+        "small",
+        ("../../components/s3-in-chart", "../../components/s3-elsewhere"),
+        ("http://seaweedfs-s3.seaweedfs.svc.cluster.local:8333", "https://s3.example.com"),
+    )
+}
+
+
+def main():
+    project = read_project(ROOT)
+    builds = {path.parent.name: build(path.parent) for path in sorted(K8S.glob("overlays/*/kustomization.yaml"))}
+    builds |= {name: build_variant(*variant) for name, variant in VARIANTS.items()}
+    faults = []
+    for name, documents in builds.items():
+        found = faults_of(documents, project)
+        print(f"k8s-check: {name}: {len(documents)} objects, {len(found)} faults")
+        faults += [f"{name}: {fault}" for fault in found]
+    stores = build(K8S / "charts")
+    faults += [f"charts: {fault}" for fault in schema_faults(stores) + network.store_faults(stores, builds["small"])]
+    faults += [fault for path in sorted(K8S.glob("charts/*.values.yaml")) for fault in value_faults(path)]
+    faults += container_file_faults()
+    for fault in faults:
+        print(f"k8s-check: {fault}", file=sys.stderr)
+    if faults:
+        return 1
+    return mutations.run(builds, lambda documents: faults_of(documents, project))
+
+
+def faults_of(documents, project):
+    found = schema_faults(documents)
+    for rules in (workloads, scaling, network, config):
+        found += rules.faults(documents, project)
+    return found
+
+
+def build(folder):
+    """What `kubectl apply -k` would send. A warning (a deprecated field, say) is a fault too."""
+    done = subprocess.run(["kubectl", "kustomize", str(folder)], capture_output=True, text=True)
+    if done.returncode != 0 or done.stderr:
+        sys.exit(f"k8s-check: `kubectl kustomize {folder.relative_to(ROOT)}` says:\n{done.stderr}")
+    return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+
+def build_variant(overlay, component, endpoint):
+    """Builds an overlay as a person would have changed it. The copy lies beside it, for it names files by relative paths."""
+    source = K8S / "overlays" / overlay
+    with tempfile.TemporaryDirectory(prefix=".variant-", dir=source.parent) as folder:
+        for name, (old, new) in (("kustomization.yaml", component), ("dih.toml", endpoint)):
+            text = (source / name).read_text()
+            if text.count(old) != 1:
+                sys.exit(f"k8s-check: overlays/{overlay}/{name} does not name `{old}` once")
+            (Path(folder) / name).write_text(text.replace(old, new))
+        return build(Path(folder))
+
+
+def value_faults(path):
+    """Of a chart's values only the form is known here; they must say which version of the chart they are for."""
+    text = path.read_text()
+    said = text.splitlines()[0] + text.splitlines()[1]
+    faults = [] if "Chart " in said else [f"{path.name}: names no version of its chart in its first lines"]
+    return faults if isinstance(yaml.safe_load(text), dict) else [*faults, f"{path.name}: is no map"]
+
+
+def container_file_faults():
+    files = sorted(K8S.glob("Containerfile*"))
+    done = subprocess.run(["hadolint", *map(str, files)], capture_output=True, text=True)
+    found = [line for line in (done.stdout + done.stderr).splitlines() if line]
+    return found or ([f"hadolint ended with {done.returncode}"] if done.returncode else [])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
