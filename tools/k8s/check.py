@@ -1,19 +1,19 @@
 """Checks the Kubernetes manifests without a cluster.
 
 Takes    `k8s/`, the table of consumers in `pipeline/core/src/topology.rs` and the settings in `config/dih.toml`.
-Gives    every fault with its place, and exit code 1 where there is one; of a clean tree, that each mutation is found.
-Weak at  what only a cluster can tell: images that do not start, policies that a plug-in ignores, charts, a KEDA that reads
-         another lag.
+Gives    every fault with its place, and exit code 1 where there is one; of a clean tree, that each mutation is seen.
+Weak at  what only a cluster can tell: images that do not start, policies that a plug-in ignores, charts, a KEDA that
+         reads another lag.
 """
 
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import yaml
-
 import mutations
+import yaml
 from project import read_project
 from rules import config, network, scaling, workloads
 from schemas import schema_faults
@@ -32,7 +32,8 @@ VARIANTS = {
 
 def main():
     project = read_project(ROOT)
-    builds = {path.parent.name: build(path.parent) for path in sorted(K8S.glob("overlays/*/kustomization.yaml"))}
+    overlays = [path.parent for path in sorted(K8S.glob("overlays/[!.]*/kustomization.yaml"))]
+    builds = {folder.name: build(folder) for folder in overlays}
     builds |= {name: build_variant(*variant) for name, variant in VARIANTS.items()}
     faults = []
     for name, documents in builds.items():
@@ -66,7 +67,7 @@ def build(folder):
 
 
 def build_variant(overlay, component, endpoint):
-    """Builds an overlay as a person would have changed it. The copy lies beside it, for it names files by relative paths."""
+    """Builds an overlay as a person would have changed it. The copy lies beside it, for its paths are relative."""
     source = K8S / "overlays" / overlay
     with tempfile.TemporaryDirectory(prefix=".variant-", dir=source.parent) as folder:
         for name, (old, new) in (("kustomization.yaml", component), ("dih.toml", endpoint)):
@@ -78,11 +79,14 @@ def build_variant(overlay, component, endpoint):
 
 
 def value_faults(path):
-    """Of a chart's values only the form is known here; they must say which version of the chart they are for."""
+    """Of values only the form is known here, and that docs/kubernetes.md installs the version they are for."""
     text = path.read_text()
-    said = text.splitlines()[0] + text.splitlines()[1]
-    faults = [] if "Chart " in said else [f"{path.name}: names no version of its chart in its first lines"]
-    return faults if isinstance(yaml.safe_load(text), dict) else [*faults, f"{path.name}: is no map"]
+    chart = re.search(r"Chart (\S+) (\d+\.\d+\.\d+)", text.replace("\n# ", " "))
+    if not chart or not isinstance(yaml.safe_load(text), dict):
+        return [f"{path.name}: is no map of values, or names no version of its chart"]
+    wanted = f"{chart[1]} --version {chart[2]}"
+    told = wanted in (ROOT / "docs" / "kubernetes.md").read_text()
+    return [] if told else [f"docs/kubernetes.md does not install `{wanted}`, which {path.name} is for"]
 
 
 def container_file_faults():

@@ -1,6 +1,6 @@
 """Fields and types of every object, by the schemas of Kubernetes, KEDA and the Prometheus operator.
 
-Takes    objects. Gives one fault a wrong, missing or unknown field; an object of an unknown kind is a fault, not a warning.
+Takes    objects. Gives one fault a wrong, missing or unknown field; an unknown kind is a fault, not a warning.
 """
 
 import functools
@@ -61,7 +61,7 @@ def prometheus_operator():
 
 
 def strict(model):
-    """The schema of a model, which by itself lets unknown fields through and takes null for anything that may be left out."""
+    """The schema of a model, which by itself lets unknown fields through, and null where a field may be left out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         schema = model.model_json_schema()

@@ -37,7 +37,9 @@ def file_faults(text, project):
             found.append(f"`{path}` holds a password")
     drain = settings.get("runner", {}).get("drain")
     if drain is not None:
-        found.append("`runner.drain` is changed: teach tools/k8s/rules/workloads.py to read it, and look at grace periods")
+        found.append(
+            "`runner.drain` is changed: teach tools/k8s/rules/workloads.py to read it, and look at grace periods"
+        )
     return found
 
 

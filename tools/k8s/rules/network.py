@@ -3,7 +3,7 @@
 import tomllib
 from urllib.parse import urlsplit
 
-from rules import NAME, WORKLOADS, containers, labels, namespace, of_kind, pod_labels, selects, title
+from rules import NAME, WORKLOADS, containers, namespace, of_kind, pod_labels, selects, title
 
 PORTS = {"http": 80, "https": 443}
 # What charts/ installs: namespace, label and port.
@@ -24,8 +24,10 @@ def open_namespaces(policies, workloads):
     closed = {
         namespace(p)
         for p in policies
-        if not p["spec"]["podSelector"] and set(p["spec"]["policyTypes"]) == {"Ingress", "Egress"}
-        and "ingress" not in p["spec"] and "egress" not in p["spec"]
+        if not p["spec"]["podSelector"]
+        and set(p["spec"]["policyTypes"]) == {"Ingress", "Egress"}
+        and "ingress" not in p["spec"]
+        and "egress" not in p["spec"]
     }
     return {namespace(w) for w in workloads} - closed
 
@@ -80,7 +82,7 @@ def service_faults(documents, workloads):
 
 
 def way_faults(documents, policies, workloads):
-    """Every address of the configuration must be open from every process of ours, and every opened port be an address."""
+    """Every address of the configuration must be open from every process of ours, and nothing else be."""
     needed = {}
     for map_ in of_kind(documents, "ConfigMap"):
         if "dih.toml" in map_.get("data", {}):
@@ -135,13 +137,19 @@ def store_faults(stores, small):
         opened = {x["port"] for r in rules for x in r.get("ports", []) if from_space(r, "dih")}
         if CHARTS.get(space) not in opened:
             found.append(f"{space} does not let us in at {CHARTS.get(space)}")
-    watching = any(8222 in {x["port"] for x in r.get("ports", [])} and from_space(r, "keda")
-                   for p in policies if namespace(p) == "nats" for r in p["spec"]["ingress"])
+    watching = any(
+        8222 in {x["port"] for x in r.get("ports", [])} and from_space(r, "keda")
+        for p in policies
+        if namespace(p) == "nats"
+        for r in p["spec"]["ingress"]
+    )
     if of_kind(small, "ScaledObject") and not watching:
         found.append("nats does not let KEDA in at 8222")
     return found
 
 
 def from_space(rule, space):
-    names = [p.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name") for p in rule["from"]]
+    names = [
+        p.get("namespaceSelector", {}).get("matchLabels", {}).get("kubernetes.io/metadata.name") for p in rule["from"]
+    ]
     return space in names

@@ -54,7 +54,12 @@ def endpoint_faults(endpoint, documents):
     """It must lead to every server by itself: a headless service, which charts/ or this overlay brings."""
     host, _, port = endpoint.partition(":")
     parts = host.split(".")
-    if port != "8222" or len(parts) != 5 or parts[2:] != ["svc", "cluster", "local"] or not parts[0].endswith("-headless"):
+    if (
+        port != "8222"
+        or len(parts) != 5
+        or parts[2:] != ["svc", "cluster", "local"]
+        or not parts[0].endswith("-headless")
+    ):
         return [f"asks `{endpoint}`, which is no headless service with port 8222"]
     name, space = parts[:2]
     if space == "nats":

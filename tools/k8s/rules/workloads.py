@@ -4,7 +4,18 @@ import re
 import tomllib
 
 from rules import (
-    NAME, STAGE, WORKLOADS, containers, is_ours, labels, namespace, of_kind, pod, pod_labels, selects, title,
+    NAME,
+    STAGE,
+    WORKLOADS,
+    containers,
+    is_ours,
+    labels,
+    namespace,
+    of_kind,
+    pod,
+    pod_labels,
+    selects,
+    title,
 )
 
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
@@ -66,7 +77,9 @@ def container_faults(container):
         "may run as root": security.get("runAsNonRoot", True) and security.get("runAsUser", 1) > 0,
         "requests no CPU and memory": {"cpu", "memory"} <= set(resources.get("requests", {})),
         "has no limit of memory": "memory" in resources.get("limits", {}),
-        f"has an image without an exact tag: {container['image']}": re.search(r":v?\d+\.\d+[\w.-]*$", container["image"]),
+        f"has an image without an exact tag: {container['image']}": re.search(
+            r":v?\d+\.\d+[\w.-]*$", container["image"]
+        ),
     }
     return [fault for fault, holds in wanted.items() if not holds]
 
