@@ -8,7 +8,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 help: ## print this
-	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '%-20s %s\n' "$$t" "$$d"; done
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '%-20s %s\n' "$$t" "$$d"; done
 
 setup: ## fetch nats-server, ONNX Runtime, the model and the demo's photos into .tools, all pinned by hash
 	@tools/setup
