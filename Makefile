@@ -3,12 +3,13 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-readers setup-s3 setup-k8s build demo test k8s-check bench
+.PHONY: help setup setup-readers setup-s3 setup-k8s setup-prometheus build demo test k8s-check bench
+.PHONY: prometheus-check prometheus-mutations
 
 CARGO ?= cargo
 
 help: ## print this
-	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '%-20s %s\n' "$$t" "$$d"; done
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '%-27s %s\n' "$$t" "$$d"; done
 
 setup: ## fetch nats-server, ONNX Runtime, the model and the demo's photos into .tools, all pinned by hash
 	@tools/setup
@@ -22,13 +23,22 @@ setup-s3: ## fetch SeaweedFS, the S3 server of the tests, pinned by hash
 setup-k8s: ## make the Python environment that `make k8s-check` runs in, pinned by hash
 	@tools/setup k8s
 
+setup-prometheus: ## fetch promtool, pinned by hash
+	@tools/setup prometheus
+
 build: ## build the `dih` command, optimised
 	$(CARGO) build --release --locked -p dih
 
 demo: setup build ## stream a simulated crowd of devices through all stages, cut a version, train, audit
 	@tools/demo.sh
 
-test: setup setup-readers setup-s3 setup-k8s ## formatting, lints, all tests, with real servers
+prometheus-check: setup-prometheus ## hold alerts, runbooks, dashboards and the names of metrics against each other
+	@tools/prometheus-check
+
+prometheus-mutations: setup-prometheus ## break the alerts in a hundred ways, and show that the checks notice each
+	@tools/prometheus-check mutations
+
+test: setup setup-readers setup-s3 setup-k8s prometheus-check ## formatting, lints, all tests, with real servers
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@tools/k8s-check
