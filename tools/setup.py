@@ -7,8 +7,8 @@ Gives    bin/nats-server, lib/libonnxruntime.so.*, models/, photos/; with `reade
          with `cuda` the library for GPUs.
 Keeps    nothing else. A product that has its hash is done, so a second run only reads and needs no network.
 Crash    safe at any line: products are written aside and renamed, a half-made one is made again.
-Weak at  platforms other than Linux x86_64: no hashes are pinned for them. promtool comes out of a Debian package (no Python
-         package holds it), which only Debian 12 has: elsewhere an installed one is taken as it is.
+Weak at  platforms other than Linux x86_64: no hashes are pinned for them. promtool comes out of a Debian package, which
+         only Debian 12 has: elsewhere an installed one is taken as it is.
 """
 
 import contextlib
