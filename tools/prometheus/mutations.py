@@ -27,6 +27,8 @@ CODE = ("pipeline/core/src/metrics.rs", "pipeline/core/src/topology.rs")
 def main(arguments):
     root = Path(arguments[0]) if arguments else check.REPOSITORY
     promtool = check.find_promtool()
+    if promtool is None:
+        sys.exit(f"prometheus-check: {check.NO_PROMTOOL}")
     breaks = [*BY_HAND, *of_alerts((root / RULES).read_text())]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         noticed = pool.map(lambda change: is_noticed(root, promtool, *change[1:]), breaks)
