@@ -16,7 +16,7 @@ use dih_stores::contract::weed::WeedServer;
 use dih_tests::World;
 
 const STAGES: [&str; 7] = ["ingest", "dedupe", "verify", "embed", "cluster", "organize", "train"];
-const UPLOADS: u64 = 200;
+const UPLOADS: u64 = 300;
 /// Longer than anything here takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -24,58 +24,67 @@ const PATIENCE: Duration = Duration::from_secs(240);
 struct Cluster<'a> {
     world: &'a World,
     index: Child,
+    address: String,
     stages: Vec<(String, Child)>,
 }
 
 impl<'a> Cluster<'a> {
     fn start(world: &'a World, blobs: &str) -> Result<Self> {
-        let (index, url) = serve_index(world)?;
+        let (index, url) = serve_index(world, "127.0.0.1:0")?;
         fs::write(world.home().join("dih.toml"), format!("{blobs}[stores.qdrant]\nurl = \"{url}\"\n"))?;
-        let mut cluster = Self { world, index, stages: Vec::new() };
+        let address = url.trim_start_matches("http://").to_owned();
+        let cluster = Self { world, index, address, stages: Vec::new() };
         let told = world.run(&["setup"])?;
         assert!(told.contains("has its collection"), "{told}");
-        for stage in STAGES {
-            for replica in 1..=2 {
-                let name = format!("{stage}-{replica}");
-                let process = spawn(world, &name, &["run", stage])?;
-                cluster.stages.push((name, process));
-            }
-        }
         Ok(cluster)
     }
 
-    /// Restarts every process of every stage: one of two is asked to end, the other is killed.
-    fn roll(&mut self) -> Result<()> {
-        for at in 0..self.stages.len() {
-            let (name, process) = &mut self.stages[at];
-            match at % 2 {
-                0 => {
-                    Command::new("kill").args(["-TERM", &process.id().to_string()]).status()?;
-                    let ended = process.wait()?;
-                    assert!(
-                        ended.success(),
-                        "{name} ended with {ended}: {}",
-                        fs::read_to_string(log(self.world, name))?
-                    );
-                }
-                _ => {
-                    process.kill()?;
-                    process.wait()?;
-                }
-            }
-            let stage = STAGES[at / 2];
-            *process = spawn(self.world, name, &["run", stage])?;
+    fn start_stages(&mut self) -> Result<()> {
+        for name in STAGES.iter().flat_map(|stage| [format!("{stage}-1"), format!("{stage}-2")]) {
+            let process = spawn_replica(self.world, &name)?;
+            self.stages.push((name, process));
         }
         Ok(())
     }
 
-    /// All that was sent is answered.
-    fn settle(&mut self, uploads: u64) -> Result<()> {
+    /// Strikes three times while photos are under way: the first replica of every stage is asked to end, the index is
+    /// killed, the second replicas are killed. What is gone is started again at once.
+    fn strike(&mut self, uploads: u64) -> Result<()> {
+        self.under_way(uploads / 8, uploads)?;
+        for (name, process) in self.stages.iter_mut().step_by(2) {
+            Command::new("kill").args(["-TERM", &process.id().to_string()]).status()?;
+            let ended = process.wait()?;
+            assert!(ended.success(), "{name} ended with {ended}: {}", fs::read_to_string(log(self.world, name))?);
+            *process = spawn_replica(self.world, name)?;
+        }
+        self.under_way(uploads / 4, uploads)?;
+        self.index.kill()?;
+        self.index.wait()?;
+        (self.index, _) = serve_index(self.world, &self.address)?;
+        self.under_way(uploads / 2, uploads)?;
+        for (name, process) in self.stages.iter_mut().skip(1).step_by(2) {
+            process.kill()?;
+            process.wait()?;
+            *process = spawn_replica(self.world, name)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until so many uploads are answered, and not all.
+    fn under_way(&mut self, answered: u64, uploads: u64) -> Result<()> {
+        let now = self.wait_for(answered)?;
+        assert!(now < uploads, "nothing is under way any more");
+        eprintln!("{now} of {uploads} are answered");
+        Ok(())
+    }
+
+    /// Waits until so many uploads are answered, and says how many are.
+    fn wait_for(&mut self, answered: u64) -> Result<u64> {
         let begun = Instant::now();
         loop {
-            let audit = self.world.run_json(&["audit", "--json"])?;
-            if audit["answered"] == uploads {
-                return Ok(());
+            let now = audited(self.world, "answered")?;
+            if now >= answered {
+                return Ok(now);
             }
             for (name, process) in &mut self.stages {
                 if let Some(ended) = process.try_wait()? {
@@ -83,9 +92,9 @@ impl<'a> Cluster<'a> {
                 }
             }
             if begun.elapsed() > PATIENCE {
-                bail!("not all is answered: {audit}");
+                bail!("only {now} of {answered} are answered");
             }
-            sleep(Duration::from_millis(300));
+            sleep(Duration::from_millis(50));
         }
     }
 }
@@ -105,15 +114,20 @@ fn log(world: &World, name: &str) -> PathBuf {
     world.home().join(format!("{name}.log"))
 }
 
+/// The stage is what stands before the `-`.
+fn spawn_replica(world: &World, name: &str) -> Result<Child> {
+    spawn(world, name, &["run", name.split('-').next().context("a name")?])
+}
+
 fn spawn(world: &World, name: &str, args: &[&str]) -> Result<Child> {
     let log = File::create(log(world, name))?;
     Ok(world.command(args).stdout(Stdio::null()).stderr(log).spawn()?)
 }
 
-/// Serves the index on a free port, which is known once it says so.
-fn serve_index(world: &World) -> Result<(Child, String)> {
+/// Serves the index at an address; the port is known once it says so.
+fn serve_index(world: &World, listen: &str) -> Result<(Child, String)> {
     let config = world.home().join("index.toml");
-    fs::write(&config, "[stores.served]\nlisten = \"127.0.0.1:0\"\n")?;
+    fs::write(&config, format!("[stores.served]\nlisten = \"{listen}\"\n"))?;
     let mut process = spawn(world, "index", &["run", "index", "--config", &config.to_string_lossy()])?;
     let begun = Instant::now();
     loop {
@@ -136,7 +150,11 @@ fn send(world: &World) -> Result<u64> {
     let photos = dih_tests::tools()?.join("photos");
     let (photos, uploads) = (photos.to_string_lossy().into_owned(), UPLOADS.to_string());
     world.run(&["simulate", &photos, "--uploads", &uploads, "--devices", "4", "--seed", "5"])?;
-    world.run_json(&["audit", "--json"])?["uploads"].as_u64().context("uploads")
+    audited(world, "uploads")
+}
+
+fn audited(world: &World, what: &str) -> Result<u64> {
+    world.run_json(&["audit", "--json"])?[what].as_u64().context("a number in the audit")
 }
 
 fn published(world: &World) -> Result<BTreeSet<(String, String, String)>> {
@@ -158,8 +176,9 @@ async fn a_process_a_stage_on_networked_stores_publishes_the_same_as_one_for_all
     let (server, world) = (WeedServer::start().await, World::new()?);
     let mut cluster = Cluster::start(&world, &bucket::section(&world, &server, "dih-cluster")?)?;
     assert_eq!(send(&world)?, uploads, "the same crowd");
-    cluster.roll()?;
-    cluster.settle(uploads)?;
+    cluster.start_stages()?;
+    cluster.strike(uploads)?;
+    cluster.wait_for(uploads)?;
     world.audit_is_clean(uploads)?;
     assert_eq!(published(&world)?, want);
     Ok(())

@@ -3,9 +3,16 @@
 //! Takes    the configuration and the vector spaces of the model. Gives [`Index`], or serves it to others.
 //! Owner    who opens the embedded index holds the owner lock of the home; who uses a server needs none, so there may be many.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use dih_core::{event::VectorSpace, ports::Index};
+use dih_core::{
+    Class, Classify, chain,
+    event::VectorSpace,
+    ports::{Index, StoreError},
+};
 use dih_stores::index::{
     EdgeIndex, QdrantIndex,
     qdrant::{
@@ -13,7 +20,7 @@ use dih_stores::index::{
         served::{Access, Listener},
     },
 };
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     app::App,
@@ -29,6 +36,10 @@ use crate::{
 const KEY_VARIABLE: &str = "DIH_QDRANT_API_KEY";
 /// Where a person reads on.
 const SEE_INDEX: &str = "see `stores.index` and `[stores.qdrant]` in `dih config print`, and docs/stores.md";
+
+/// Longest wait for a server that does not answer when a process starts, and between two looks.
+const START_MAX: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// The vector spaces of the model, and their numbers a vector.
 pub type Spaces = Vec<(VectorSpace, usize)>;
@@ -54,9 +65,23 @@ pub async fn open(home: &Home, stores: &Stores, spaces: Spaces) -> anyhow::Resul
     match settings(&stores.qdrant)? {
         Some(settings) => {
             let what = format!("could not use the index at `{}`", settings.url);
-            Ok(Arc::new(QdrantIndex::connect(settings, &spaces).await.or_problem(what, SEE_INDEX)?))
+            Ok(Arc::new(connect(settings, &spaces).await.or_problem(what, SEE_INDEX)?))
         }
         None => Ok(Arc::new(embedded(home, stores, spaces).await?)),
+    }
+}
+
+/// Waits for a server that is just being started; one that refuses us is no better later.
+async fn connect(settings: Settings, spaces: &Spaces) -> Result<QdrantIndex, StoreError> {
+    let until = Instant::now() + START_MAX;
+    loop {
+        match QdrantIndex::connect(settings.clone(), spaces).await {
+            Err(error) if error.class() == Class::Retry && Instant::now() < until => {
+                tracing::info!(error = %chain(&error), "the index does not answer yet");
+                sleep(LOOK_EVERY).await;
+            }
+            connected => return connected,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::{
     io::{self, IsTerminal, Write},
     net::SocketAddr,
+    pin::pin,
     str::FromStr,
     time::Duration,
 };
@@ -119,8 +120,20 @@ async fn serve_index(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
         let at = probes::listen(at, probes::collect()?, Vec::new()).await?;
         say(format!("answering http://{at}/live, /ready and /metrics"));
     }
-    index::serve(app, stop.told()).await?;
-    Ok(Exit::Done)
+    let ending = CancellationToken::new();
+    let mut serving = pin!(index::serve(app, ending.clone().cancelled_owned()));
+    tokio::select! {
+        ended = &mut serving => return ended.map(|()| Exit::Done),
+        () = stop.told() => say("answering what was asked; once more Ctrl-C ends at once"),
+    }
+    ending.cancel();
+    tokio::select! {
+        ended = serving => ended.map(|()| Exit::Done),
+        () = stop.told() => {
+            say("ended at once; what was not answered is asked again");
+            Ok(Exit::Failed)
+        }
+    }
 }
 
 /// Told to stop is a good end, except for who was to go on until all is settled.

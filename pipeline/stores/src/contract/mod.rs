@@ -72,8 +72,8 @@ pub fn tool(name: &str) -> PathBuf {
     })
 }
 
-/// A contract suite fails by panicking, as a test does.
-#[allow(clippy::panic)]
+/// Ends the test.
+#[allow(clippy::panic, reason = "a contract suite fails by panicking, as a test does")]
 #[track_caller]
 fn fail(why: String) -> ! {
     std::panic::panic_any(why)

@@ -15,7 +15,7 @@ use dih_core::{
     record::{Change, Record, State},
 };
 
-use super::{COSINE_TOLERANCE, add_vote, apply, matches, normalised, not_found, unknown_space, wrong_length};
+use super::{add_vote, apply, check_space, matches, nearest_first, normalised, not_found};
 
 /// The index of this process only, gone with it.
 #[derive(Debug, Default)]
@@ -44,12 +44,7 @@ impl MemoryIndex {
     }
 
     fn check(&self, space: &VectorSpace, length: Option<usize>) -> Result<(), StoreError> {
-        let Some(known) = &self.spaces else { return Ok(()) };
-        let (_, want) = known.iter().find(|(name, _)| name == space).ok_or_else(|| unknown_space(space, known))?;
-        match length {
-            Some(got) if got != *want => Err(wrong_length(space, got, *want)),
-            _ => Ok(()),
-        }
+        self.spaces.as_ref().map_or(Ok(()), |known| check_space(known, space, length))
     }
 }
 
@@ -140,21 +135,12 @@ impl Index for MemoryIndex {
         self.check(space, Some(vector.len()))?;
         let unit = normalised("query", vector)?;
         let held = self.held();
-        let mut near: Vec<_> = held
-            .values()
-            .filter(|h| states.is_empty() || states.contains(&h.record.state))
-            .filter_map(|h| {
-                let stored = h.vectors.get(space).filter(|v| v.len() == unit.len())?;
-                let cosine: f32 = stored.iter().zip(&unit).map(|(a, b)| a * b).sum();
-                (cosine + COSINE_TOLERANCE >= cosine_min)
-                    .then(|| NearVector { image: (&h.record).into(), cosine: cosine.clamp(-1.0, 1.0) })
-            })
-            .collect();
-        near.sort_by(|a, b| {
-            b.cosine.total_cmp(&a.cosine).then_with(|| (a.image.order, a.image.id).cmp(&(b.image.order, b.image.id)))
+        let near = held.values().filter(|h| states.is_empty() || states.contains(&h.record.state)).filter_map(|h| {
+            let stored = h.vectors.get(space).filter(|v| v.len() == unit.len())?;
+            let cosine = stored.iter().zip(&unit).map(|(a, b)| a * b).sum();
+            Some(NearVector { image: (&h.record).into(), cosine })
         });
-        near.truncate(limit);
-        Ok(near)
+        Ok(nearest_first(near.collect(), cosine_min, limit))
     }
 
     async fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {

@@ -17,7 +17,7 @@ pub use qdrant::QdrantIndex;
 use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
-    ports::{Select, StoreError},
+    ports::{NearVector, Select, StoreError},
     record::{Change, Record},
 };
 
@@ -77,6 +77,31 @@ fn normalised(id: impl ToString, vector: &[f32]) -> Result<Vec<f32>, StoreError>
         return Err(fault::corrupt(STORE, id, "the vector has no direction: it is zero or not finite"));
     }
     Ok(vector.iter().map(|x| (f64::from(*x) / length) as f32).collect())
+}
+
+/// Whether it is one of these spaces, and a vector of it has so many numbers.
+fn check_space(known: &[(VectorSpace, usize)], space: &VectorSpace, length: Option<usize>) -> Result<(), StoreError> {
+    let found = known.iter().find(|(name, _)| name == space);
+    let (_, want) = found.ok_or_else(|| unknown_space(space, known))?;
+    match length {
+        Some(got) if got != *want => Err(wrong_length(space, got, *want)),
+        _ => Ok(()),
+    }
+}
+
+/// Of these the nearest, of at least this cosine; of equally near ones the first one uploaded.
+fn nearest_first(mut near: Vec<NearVector>, cosine_min: f32, limit: usize) -> Vec<NearVector> {
+    near.retain(|near| is_near(near.cosine, cosine_min));
+    near.sort_by(|a, b| {
+        b.cosine.total_cmp(&a.cosine).then_with(|| (a.image.order, a.image.id).cmp(&(b.image.order, b.image.id)))
+    });
+    near.truncate(limit);
+    near.iter_mut().for_each(|near| near.cosine = near.cosine.clamp(-1.0, 1.0));
+    near
+}
+
+fn is_near(cosine: f32, cosine_min: f32) -> bool {
+    cosine + COSINE_TOLERANCE >= cosine_min
 }
 
 fn unknown_space(space: &VectorSpace, known: &[(VectorSpace, usize)]) -> StoreError {

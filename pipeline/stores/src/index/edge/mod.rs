@@ -43,7 +43,7 @@ use dih_core::{
 use tokio::{sync::Semaphore, task};
 
 use self::{files::Home, records::Records, table::States, vectors::Vectors};
-use super::{COSINE_TOLERANCE, STORE, normalised, not_found, unknown_space, wrong_length};
+use super::{STORE, check_space, is_near, nearest_first, normalised, not_found};
 
 /// Neighbours asked for beyond those that are wanted, because some may be in another state.
 const SLACK: usize = 16;
@@ -169,12 +169,7 @@ impl EdgeIndex {
     }
 
     fn check(&self, space: &VectorSpace, length: Option<usize>) -> Result<(), StoreError> {
-        let known = self.spaces.iter().find(|(name, _)| name == space);
-        let (_, want) = known.ok_or_else(|| unknown_space(space, &self.spaces))?;
-        match length {
-            Some(got) if got != *want => Err(wrong_length(space, got, *want)),
-            _ => Ok(()),
-        }
+        check_space(&self.spaces, space, length)
     }
 
     /// Flushes vectors on a thread of its own, which the end of the process does not wait for: a crash beside it is
@@ -320,17 +315,11 @@ impl Parts {
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
         let wanted = States::of(states);
-        let mut near = match self.vectors.candidates(space, unit) {
+        let near = match self.vectors.candidates(space, unit) {
             Some(candidates) => self.near_among(candidates, space, unit, wanted, limit)?,
             None => self.near_of_all(space, unit, cosine_min, wanted, limit)?,
         };
-        near.retain(|near| is_near(near.cosine, cosine_min));
-        near.sort_by(|a, b| {
-            b.cosine.total_cmp(&a.cosine).then_with(|| (a.image.order, a.image.id).cmp(&(b.image.order, b.image.id)))
-        });
-        near.truncate(limit);
-        near.iter_mut().for_each(|near| near.cosine = near.cosine.clamp(-1.0, 1.0));
-        Ok(near)
+        Ok(nearest_first(near, cosine_min, limit))
     }
 
     /// The nearest of those that are in the right state.
@@ -381,8 +370,4 @@ impl Parts {
         let near = found.into_iter().filter_map(|(id, cosine)| Some(NearVector { image: table.summary(id)?, cosine }));
         near.filter(|near| wanted.has(near.image.state)).collect()
     }
-}
-
-fn is_near(cosine: f32, cosine_min: f32) -> bool {
-    cosine + COSINE_TOLERANCE >= cosine_min
 }

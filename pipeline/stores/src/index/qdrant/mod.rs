@@ -45,7 +45,7 @@ use self::{
     point::{FINGERPRINT, Payload, Stamp, Stamped, field, image_id, point_id},
     send::{failed, patiently},
 };
-use super::{COSINE_TOLERANCE, STORE, add_vote, apply, normalised, not_found, unknown_space, wrong_length};
+use super::{COSINE_TOLERANCE, STORE, add_vote, apply, check_space, nearest_first, normalised, not_found};
 
 /// Neighbours asked for beyond those that are wanted: of equally near ones the server picks any.
 const SLACK: usize = 16;
@@ -92,8 +92,7 @@ impl QdrantIndex {
             .skip_compatibility_check() // it prints, and of versions that work together
             .build()
             .map_err(|e| failed("read the address of the server", e))?;
-        let made = patiently("reach the server", || client.health_check()).await;
-        made?;
+        patiently("reach the server", || client.health_check()).await?;
         schema::make(&client, &settings, spaces).await?;
         Ok(Self { client, settings, spaces: spaces.to_vec() })
     }
@@ -103,12 +102,7 @@ impl QdrantIndex {
     }
 
     fn check(&self, space: &VectorSpace, length: Option<usize>) -> Result<(), StoreError> {
-        let known = self.spaces.iter().find(|(name, _)| name == space);
-        let (_, want) = known.ok_or_else(|| unknown_space(space, &self.spaces))?;
-        match length {
-            Some(got) if got != *want => Err(wrong_length(space, got, *want)),
-            _ => Ok(()),
-        }
+        check_space(&self.spaces, space, length)
     }
 
     async fn stamped(&self, id: ImageId) -> Result<Option<Stamped>, StoreError> {
@@ -307,14 +301,8 @@ impl Index for QdrantIndex {
             nearest.score_threshold(cosine_min - 2.0 * COSINE_TOLERANCE).with_payload(include(&field::OF_SUMMARY))
         };
         let answer = patiently("search vectors", || self.client.query(query())).await?;
-        let mut near = answer.result.into_iter().map(near_vector).collect::<Result<Vec<_>, _>>()?;
-        near.retain(|near| near.cosine + COSINE_TOLERANCE >= cosine_min);
-        near.sort_by(|a, b| {
-            b.cosine.total_cmp(&a.cosine).then_with(|| (a.image.order, a.image.id).cmp(&(b.image.order, b.image.id)))
-        });
-        near.truncate(limit);
-        near.iter_mut().for_each(|near| near.cosine = near.cosine.clamp(-1.0, 1.0));
-        Ok(near)
+        let near = answer.result.into_iter().map(near_vector).collect::<Result<Vec<_>, _>>()?;
+        Ok(nearest_first(near, cosine_min, limit))
     }
 
     async fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {

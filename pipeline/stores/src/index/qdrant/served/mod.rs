@@ -16,6 +16,7 @@ use ::qdrant_client::qdrant::{
     qdrant_server,
 };
 use dih_core::{Secret, chain, event::VectorSpace, ports::StoreError};
+use subtle::ConstantTimeEq;
 use tonic::{
     Request, Response, Status,
     transport::{Server, server::TcpIncoming},
@@ -107,16 +108,12 @@ impl Served {
 fn admit(request: Request<()>, key: Option<&Secret>) -> Result<Request<()>, Status> {
     let given = request.metadata().get(KEY_HEADER).map(|given| given.as_bytes());
     match key {
-        Some(key) if given.is_none_or(|given| !same(given, key.expose().as_bytes())) => {
+        // Takes as long wherever they differ, so that a key cannot be guessed letter by letter.
+        Some(key) if given.is_none_or(|given| !bool::from(given.ct_eq(key.expose().as_bytes()))) => {
             Err(Status::unauthenticated("the key in `api-key` is missing or wrong"))
         }
         _ => Ok(request),
     }
-}
-
-/// Takes as long wherever they differ, so that a key cannot be guessed letter by letter.
-fn same(given: &[u8], key: &[u8]) -> bool {
-    given.len() == key.len() && given.iter().zip(key).fold(0, |differ, (a, b)| differ | (a ^ b)) == 0
 }
 
 /// What is wrong, for who asked.

@@ -12,7 +12,9 @@ use ::qdrant_client::qdrant::{
 use dih_core::{
     ImageId,
     event::VectorSpace,
-    ports::{Index, NearFingerprint, NearVector, Select},
+    image::Fingerprint,
+    ports::{Index, NearVector, Select},
+    record::State,
 };
 use tonic::{Request, Response, Status};
 
@@ -219,38 +221,43 @@ impl Served {
         else {
             return Err(invalid("a query is for what is nearest to a dense vector"));
         };
-        let states = match asked(request.filter)? {
-            Asked { id: None, stamp: None, repeat_of: None, select }
-                if select.labels.is_empty() && select.attributes.is_empty() =>
-            {
-                select.states
+        let (states, fields, limit) = (states(request.filter)?, fields(request.with_payload)?, limit(request.limit));
+        match request.using.unwrap_or_default() {
+            using if using == FINGERPRINT => {
+                let query = point::fingerprint(&asked_for.data);
+                let query = query.ok_or_else(|| invalid("a fingerprint is 64 times 0 or 1"))?;
+                let radius = request.score_threshold.map_or(64, |radius| radius.clamp(0.0, 64.0) as u32);
+                self.near_fingerprints(query, radius, &states, limit, fields.as_deref()).await
             }
-            _ => return Err(invalid("what is near is filtered by states only")),
-        };
-        let (fields, limit) = (fields(request.with_payload)?, limit(request.limit));
-        let using = request.using.unwrap_or_default();
-        if using == FINGERPRINT {
-            let query =
-                point::fingerprint(&asked_for.data).ok_or_else(|| invalid("a fingerprint is 64 times 0 or 1"))?;
-            let radius = request.score_threshold.map_or(64, |radius| radius.clamp(0.0, 64.0) as u32);
-            let near = self.index.near_fingerprints(&[query], radius, &states, limit).await.map_err(status)?;
-            let score = |NearFingerprint { record, distance, .. }: NearFingerprint| (record.id(), distance as f32);
-            return near
-                .into_iter()
-                .map(score)
-                .filter_map(|near| self.scored(near, fields.as_deref()).transpose())
-                .collect();
+            using => {
+                let (space, cosine_min) = (VectorSpace(using), request.score_threshold.unwrap_or(-1.0));
+                let near = self.index.near_vectors(&space, &asked_for.data, cosine_min, &states, limit).await;
+                self.near_vectors(near.map_err(status)?, fields.as_deref())
+            }
         }
-        let (space, cosine_min) = (VectorSpace(using), request.score_threshold.unwrap_or(-1.0));
-        let near =
-            self.index.near_vectors(&space, &asked_for.data, cosine_min, &states, limit).await.map_err(status)?;
-        let of_summary =
-            fields.as_ref().is_some_and(|fields| fields.iter().all(|f| field::OF_SUMMARY.contains(&f.as_str())));
-        let score = |NearVector { image, cosine }: NearVector| match of_summary {
+    }
+
+    async fn near_fingerprints(
+        &self,
+        query: Fingerprint,
+        radius: u32,
+        states: &[State],
+        limit: usize,
+        fields: Option<&[String]>,
+    ) -> Result<Vec<ScoredPoint>, Status> {
+        let near = self.index.near_fingerprints(&[query], radius, states, limit).await.map_err(status)?;
+        let scored = near.into_iter().map(|near| self.scored((near.record.id(), near.distance as f32), fields));
+        scored.filter_map(Result::transpose).collect()
+    }
+
+    /// What is told of a neighbour is at hand; for more its record is read.
+    fn near_vectors(&self, near: Vec<NearVector>, fields: Option<&[String]>) -> Result<Vec<ScoredPoint>, Status> {
+        let at_hand = fields.is_some_and(|fields| are_among(fields, &field::OF_SUMMARY));
+        let scored = |NearVector { image, cosine }: NearVector| match at_hand {
             true => Ok(Some(scored_point(image.id, cosine, point::summary_to_payload(&image)))),
-            false => self.scored((image.id, cosine), fields.as_deref()),
+            false => self.scored((image.id, cosine), fields),
         };
-        near.into_iter().filter_map(|near| score(near).transpose()).collect()
+        near.into_iter().map(scored).filter_map(Result::transpose).collect()
     }
 
     fn scored(&self, (id, score): (ImageId, f32), fields: Option<&[String]>) -> Result<Option<ScoredPoint>, Status> {
@@ -284,6 +291,20 @@ fn known_id(id: Option<::qdrant_client::qdrant::PointId>) -> Result<ImageId, Sta
 
 fn asked(filter: Option<Filter>) -> Result<Asked, Status> {
     Asked::from_filter(filter).map_err(invalid)
+}
+
+/// States are all that a search is filtered by.
+fn states(filter: Option<Filter>) -> Result<Vec<State>, Status> {
+    let mut asked = asked(filter)?;
+    let states = std::mem::take(&mut asked.select.states);
+    match asked == Asked::default() {
+        true => Ok(states),
+        false => Err(invalid("what is near is filtered by states only")),
+    }
+}
+
+fn are_among(fields: &[String], known: &[&str]) -> bool {
+    fields.iter().all(|field| known.contains(&field.as_str()))
 }
 
 fn stamped(id: ImageId, payload: &Payload) -> Result<Stamped, Status> {
@@ -333,7 +354,7 @@ fn chosen(found: &Stamped, fields: Option<&[String]>) -> Result<Payload, Status>
     if fields.is_some_and(<[String]>::is_empty) {
         return Ok(Payload::new());
     }
-    if fields.is_some_and(|fields| fields.iter().all(|f| field::OF_STAMPS.contains(&f.as_str()))) {
+    if fields.is_some_and(|fields| are_among(fields, &field::OF_STAMPS)) {
         return Ok(found.stamps_to_payload());
     }
     let mut payload = found.to_payload().map_err(status)?;
