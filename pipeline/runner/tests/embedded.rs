@@ -137,7 +137,8 @@ async fn a_guard_that_was_killed_leaves_nothing_in_the_way() {
     let orphan = server_pid(home.path()).expect("it runs");
     let guard = parent_of(orphan);
     kill(guard);
-    gone(guard).await;
+    // Of the files of a process the kernel lets go last: a while after it has no command line any more.
+    until("the guard's lock is free", async || is_free(&home.path().join("broker/guard.lock"))).await;
     drop(broker);
     assert!(runs(orphan), "nobody stopped it");
     let broker = attach(home.path()).await.expect("a broker again");
@@ -176,6 +177,11 @@ async fn a_missing_server_is_named_with_the_remedy() {
 fn kill(pid: u32) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).expect("small")).expect("not zero");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("ours");
+}
+
+fn is_free(lock: &Path) -> bool {
+    let file = std::fs::File::open(lock).expect("it was made");
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockShared).is_ok()
 }
 
 fn parent_of(pid: u32) -> u32 {

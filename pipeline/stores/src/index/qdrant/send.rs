@@ -49,6 +49,8 @@ fn may_pass(error: &QdrantError) -> bool {
 
 pub(super) fn failed(action: &str, error: QdrantError) -> StoreError {
     let remedy = match status(&error).map(Status::code) {
+        // What is stored of one image; others are as well as before.
+        Some(Code::DataLoss) => return fault::corrupt(STORE, action, error),
         Some(Code::Unauthenticated | Code::PermissionDenied) => {
             "give a key that may write in `stores.qdrant.api_key_file` or DIH_QDRANT_API_KEY"
         }
@@ -78,11 +80,12 @@ mod tests {
     }
 
     #[test]
-    fn a_denied_request_halts_and_one_without_an_answer_is_tried_again() {
+    fn an_answer_says_whether_to_halt_to_try_again_or_to_give_up_the_photo() {
         for (code, class) in [
             (Code::Unauthenticated, Class::Halt),
             (Code::NotFound, Class::Halt),
             (Code::InvalidArgument, Class::Halt),
+            (Code::DataLoss, Class::BadInput),
             (Code::Unavailable, Class::Retry),
             (Code::DeadlineExceeded, Class::Retry),
             (Code::Internal, Class::Retry),

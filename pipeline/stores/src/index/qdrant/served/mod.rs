@@ -3,6 +3,7 @@
 //! Takes    an open [`EdgeIndex`] and an address. Serves until told to stop.
 //! Keeps    nothing of its own: the directory is that of a single process, so a hub that outgrows it serves what it has.
 //! Crash    a write is answered once it survives kill -9.
+//! Promise  while it serves, nobody else writes to the index: a write in this process has no stamp, and could be undone.
 //! Weak at  what no client of ours asks: other conditions, other operations and other collections are refused by name.
 
 mod collections;
@@ -123,7 +124,8 @@ fn status(error: StoreError) -> Status {
         StoreError::NotFound { .. } => Status::not_found(told),
         StoreError::Unavailable { .. } => Status::unavailable(told),
         StoreError::Refused { .. } => Status::failed_precondition(told),
-        StoreError::Corrupt { .. } => Status::invalid_argument(told),
+        // Of one image: it is no reason for others to stop.
+        StoreError::Corrupt { .. } => Status::data_loss(told),
     }
 }
 
