@@ -239,9 +239,17 @@ impl BlobKey {
         Self::of_image("pictures", image, ".jpg")
     }
 
-    /// Bytes that were too large for a message, waiting for their upload: `inbox/<sha256 half>`.
-    pub fn inbox(content: ImageId) -> Self {
-        Self(format!("inbox/{content}"))
+    /// Bytes that are too large for a message, waiting for their upload: `inbox/<device>/<image>`.
+    pub fn inbox(device: &DeviceId, content: ImageId) -> Self {
+        Self(format!("inbox/{device}/{content}"))
+    }
+
+    /// The image that waits at this key for an upload of this device; None for a key that is not its own to name. Keys of
+    /// before devices had an inbox each, `inbox/<image>`, are everybody's.
+    pub fn waiting(&self, device: &DeviceId) -> Option<ImageId> {
+        let rest = self.0.strip_prefix("inbox/")?;
+        let own = rest.strip_prefix(device.as_str()).and_then(|rest| rest.strip_prefix('/'));
+        own.unwrap_or(rest).parse().ok()
     }
 
     /// Below a data-set version: `datasets/<name>/<version>/<file>`.
@@ -258,6 +266,18 @@ impl BlobKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_names_what_waits_in_its_own_inbox_only() {
+        let (cam, image) = (DeviceId::new("cam1").expect("valid"), ImageId::of_bytes(b"photo"));
+        let waiting = |key: &str| BlobKey::new(key).expect("valid").waiting(&cam);
+        assert_eq!(BlobKey::inbox(&cam, image).waiting(&cam), Some(image));
+        assert_eq!(waiting(&format!("inbox/{image}")), Some(image), "as older senders name it");
+        for other in [format!("inbox/cam2/{image}"), format!("inbox/cam1/x/{image}"), format!("originals/ab/{image}")] {
+            assert_eq!(waiting(&other), None, "{other}");
+        }
+        assert_eq!(waiting("inbox/cam1"), None);
+    }
 
     #[test]
     fn names_that_could_break_a_subject_or_a_path_are_refused() {

@@ -6,6 +6,7 @@
 
 pub mod calibration;
 pub mod config;
+pub mod device;
 pub mod error;
 pub mod event;
 pub mod ids;

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    BlobKey, Class, Classify, ImageId, Label, StageError, UploadSeq,
+    BlobKey, Class, Classify, DeviceId, ImageId, Label, Millis, StageError, UploadSeq,
+    device::Admission,
     event::VectorSpace,
     image::Fingerprint,
     record::{Change, Record, State, Summary},
@@ -209,6 +210,14 @@ pub trait Safety: Send + Sync + fmt::Debug {
     fn model(&self) -> &str;
     /// Probability that the picture is unsafe, by the preview of an image that is stored.
     async fn unsafe_score(&self, image: ImageId) -> Result<f32, StageError>;
+}
+
+/// Counts what devices send.
+#[async_trait]
+pub trait Quotas: Send + Sync + fmt::Debug {
+    /// Counts a photo of so many bytes that came at `at`, unless its device sent too much within that hour. Counted twice
+    /// where it is asked twice.
+    async fn admit(&self, device: &DeviceId, at: Millis, bytes: u64) -> Result<Admission, StoreError>;
 }
 
 /// A value of the small state and the revision to compare with.

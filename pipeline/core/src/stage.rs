@@ -5,7 +5,7 @@ use std::{fmt, future::Future, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    StageError, UploadSeq,
+    Millis, StageError, UploadSeq,
     event::{
         DatasetPublished, ImageClustered, ImageEmbedded, ImageStored, ImageUnique, ImageVerified, JobFailed,
         TrainingCompleted,
@@ -66,6 +66,8 @@ pub struct Delivery<I> {
     pub input: I,
     /// The upload it belongs to; its own sequence at ingest. None for jobs.
     pub upload: Option<UploadSeq>,
+    /// When the broker took that upload, by the broker's clock.
+    pub received_at: Option<Millis>,
     /// 1 on the first try.
     pub attempt: u64,
 }

@@ -37,7 +37,12 @@ pub const EVENTS: &str = "EVENTS";
 pub const DEAD: &str = "DEAD";
 
 pub const STREAMS: &[StreamSpec] = &[
-    StreamSpec { name: UPLOADS, subjects: &["dih.v1.upload.*"], keep: Keep::UntilDone, duplicate_window: HOUR },
+    StreamSpec {
+        name: UPLOADS,
+        subjects: &["dih.v1.upload.*", "dih.v1.raw.*.*"],
+        keep: Keep::UntilDone,
+        duplicate_window: HOUR,
+    },
     StreamSpec { name: IMAGES, subjects: &["dih.v1.image.*"], keep: Keep::UntilDone, duplicate_window: MINUTE },
     StreamSpec {
         name: JOBS,
@@ -84,7 +89,7 @@ macro_rules! consumer {
 
 /// In the order a photo travels; a drained upstream means that what is left is further down.
 pub const CONSUMERS: &[ConsumerSpec] = &[
-    consumer!("ingest", Ingest, UPLOADS, "dih.v1.upload.*"),
+    consumer!("ingest", Ingest, UPLOADS, "dih.v1.>"),
     consumer!("dedupe", Dedupe, IMAGES, "dih.v1.image.stored"),
     consumer!("verify", Verify, IMAGES, "dih.v1.image.unique"),
     consumer!("embed", Embed, IMAGES, "dih.v1.image.verified"),
@@ -98,7 +103,9 @@ pub const CONSUMERS: &[ConsumerSpec] = &[
 pub const STATE_BUCKET: &str = "dih_state";
 /// How often a delivery that failed was tried, kept by the runner; entries vanish after a week.
 pub const TRIES_BUCKET: &str = "dih_tries";
-pub const BUCKETS: &[&str] = &[STATE_BUCKET, TRIES_BUCKET];
+/// What devices have used of their quotas; entries vanish after some days.
+pub const QUOTA_BUCKET: &str = "dih_quota";
+pub const BUCKETS: &[&str] = &[STATE_BUCKET, TRIES_BUCKET, QUOTA_BUCKET];
 
 pub fn consumer(name: &str) -> Option<&'static ConsumerSpec> {
     CONSUMERS.iter().find(|c| c.name == name)
@@ -110,6 +117,28 @@ pub mod subject {
 
     pub fn upload(device: &DeviceId) -> String {
         format!("dih.v1.upload.{device}")
+    }
+
+    /// Photos without an envelope, one subject a label.
+    pub fn raw(device: &DeviceId, label: &str) -> String {
+        format!("dih.v1.raw.{device}.{label}")
+    }
+
+    /// Where a device hears what became of its uploads: protobuf here, JSON one token further down.
+    pub fn told(device: &DeviceId) -> String {
+        format!("dih.v1.answer.{device}")
+    }
+
+    /// Where a device asks for an address to put a large photo at.
+    pub fn link(device: &DeviceId) -> String {
+        format!("dih.v1.link.{device}")
+    }
+
+    /// The device that may publish on a subject of uploads.
+    pub fn sender(subject: &str) -> Option<DeviceId> {
+        let rest =
+            ["dih.v1.upload.", "dih.v1.raw.", "dih.v1.link."].iter().find_map(|way| subject.strip_prefix(way))?;
+        DeviceId::new(rest.split('.').next()?).ok()
     }
 
     pub fn verdict(upload: UploadSeq) -> String {
@@ -147,6 +176,15 @@ mod tests {
             let stream = STREAMS.iter().find(|s| s.name == consumer.stream).expect("stream is in the table");
             assert_eq!(stream.keep, Keep::UntilDone, "{} would lose messages", consumer.name);
         }
+    }
+
+    #[test]
+    fn the_sender_stands_in_the_subject() {
+        let cam = DeviceId::new("cam-1").expect("valid");
+        for subject in [subject::upload(&cam), subject::raw(&cam, "hot%20dog"), subject::link(&cam)] {
+            assert_eq!(subject::sender(&subject), Some(cam.clone()), "{subject}");
+        }
+        assert_eq!(subject::sender("dih.v1.verdict.3"), None);
     }
 
     #[test]

@@ -14,17 +14,22 @@ use std::{
 
 use dih_core::{
     Millis,
+    device::Quota,
     event::Upload,
-    ports::{Blobs, SmallState},
+    ports::{Blobs, Quotas, SmallState},
+    topology::QUOTA_BUCKET,
 };
 use dih_runner::{
     Access, ConnectOptions, Connection,
-    broker::Broker,
+    broker::{self, Broker, Tls},
     jobs::{self, Done},
     submit::{Receipt, Submitter},
     topology::{self, TopologyError},
 };
-use dih_stores::state::KvState;
+use dih_stores::{
+    devices::{HourlyQuotas, Registry},
+    state::KvState,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -70,11 +75,19 @@ impl Bus {
     pub async fn connect(home: &Home, config: &Config) -> anyhow::Result<Self> {
         let embedded = match &config.broker.url {
             Some(_) => None,
-            None => Some(Broker::attach(home.root(), &server(&config.broker)?).await?),
+            None => {
+                let broker = &config.broker;
+                Some(Broker::attach(home.root(), &server(broker)?, &listeners(&broker.devices)).await?)
+            }
         };
         let url = embedded.as_ref().map(Broker::url).or(config.broker.url.as_deref()).unwrap_or_default();
-        let access = access(&config.broker)?;
-        let connection = Connection::connect(url, ConnectOptions { access, ..ConnectOptions::default() }).await?;
+        let access = match &embedded {
+            Some(broker) => broker.access().clone(),
+            None => access(&config.broker)?,
+        };
+        let ca_file = config.broker.ca_file.clone();
+        let options = ConnectOptions { access, ca_file, ..ConnectOptions::default() };
+        let connection = Connection::connect(url, options).await?;
         let blobs = parts::blobs(home, &config.stores)?;
         let submitter = Submitter::new(connection.clone(), Some(blobs));
         Ok(Self { connection, submitter, embedded })
@@ -89,8 +102,23 @@ impl Bus {
         &self.connection
     }
 
+    /// The embedded broker; None where another one is named.
+    pub fn embedded(&self) -> Option<&Broker> {
+        self.embedded.as_ref()
+    }
+
     pub async fn state(&self) -> anyhow::Result<Arc<dyn SmallState>> {
         Ok(Arc::new(KvState::open(self.connection.client().clone()).await?))
+    }
+
+    pub async fn registry(&self) -> anyhow::Result<Registry> {
+        Ok(Registry::new(self.state().await?))
+    }
+
+    /// Counts what devices send; `general` is for those that have no quota of their own.
+    pub async fn quotas(&self, general: Quota) -> anyhow::Result<Arc<dyn Quotas>> {
+        let taken = KvState::open_bucket(self.connection.client().clone(), QUOTA_BUCKET).await?;
+        Ok(Arc::new(HourlyQuotas::new(self.registry().await?, Arc::new(taken), general)))
     }
 
     pub fn blobs(&self, app: &App<'_>) -> anyhow::Result<Arc<dyn Blobs>> {
@@ -137,9 +165,21 @@ fn options(broker: &config::Broker) -> topology::Options {
     topology::Options { replicas: broker.replicas, lease: broker.lease.0, ..topology::Options::default() }
 }
 
+fn listeners(devices: &config::Devices) -> broker::Options {
+    // The server runs in a folder of its own.
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let tls = devices.cert_file.as_ref().zip(devices.key_file.as_ref());
+    let tls = tls.map(|(cert, key)| Tls { cert_file: absolute(cert), key_file: absolute(key) });
+    broker::Options { listen: devices.listen, mqtt: devices.mqtt, tls }
+}
+
 fn access(broker: &config::Broker) -> anyhow::Result<Access> {
     if let Some(path) = &broker.creds_file {
         return Ok(Access::CredsFile(path.clone()));
+    }
+    if let Some(path) = &broker.nkey_file {
+        let place = secret::Place { file: Some(path), setting: "broker.nkey_file", variable: "" };
+        return Ok(Access::Nkey(place.read("seed of the broker's user")?));
     }
     let Some(user) = &broker.user else { return Ok(Access::Open) };
     let place = secret::Place {

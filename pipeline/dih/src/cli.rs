@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, bench, broker_guard, calibrate, config, datasets, dead, explain, import, models, run, setup, simulate,
-    submit, taxonomy, train, verdicts,
+    audit, bench, broker_guard, calibrate, config, datasets, dead, device, explain, import, models, run, setup,
+    simulate, submit, taxonomy, train, verdicts,
 };
 
 /// Turns a stream of labelled photos into clean, versioned data sets.
@@ -63,6 +63,8 @@ pub enum Command {
     Train(train::Cmd),
     /// Look at messages that no stage could process, and send them again.
     Dead(dead::Cmd),
+    /// Let devices in, shut them out, and see what became of what they sent.
+    Device(device::Cmd),
     /// Print, check or describe the configuration.
     Config(config::Cmd),
     /// Look at the labels that are known, and map a classifier's classes to them.
@@ -123,6 +125,12 @@ mod tests {
             "dih dead ls",
             "dih dead show 3",
             "dih dead replay 3",
+            "dih device add cam-1 --dir keys --photos-per-hour 500 --bytes-per-hour 2GB",
+            "dih device ls --json",
+            "dih device rotate cam-1",
+            "dih device revoke cam-1",
+            "dih device limit cam-1 --photos-per-hour 10",
+            "dih device conf",
             "dih config print",
             "dih config check",
             "dih config schema",
@@ -156,6 +164,8 @@ mod tests {
             "dih datasets create pets --where country",
             "dih datasets export pets@1 --format floppy out",
             "dih train pets@0",
+            "dih device add a.b",
+            "dih device revoke",
             "dih simulate photos --repeats 2",
         ] {
             check(line, false);

@@ -84,7 +84,7 @@ impl Crew {
         match spec.name {
             Ingest::CONSUMER => {
                 let stage = Ingest::new(config.ingest.clone(), blobs.clone(), previews.clone(), bench.clone());
-                self.run(stage, p, to, config);
+                self.run(stage.limited(p.quotas.clone()), p, to, config);
             }
             Dedupe::CONSUMER => {
                 let rules = config.verify.clone();

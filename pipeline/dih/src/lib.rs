@@ -21,6 +21,7 @@ pub mod parts;
 pub mod probes;
 pub mod problem;
 pub mod progress;
+pub mod reputation;
 pub mod scores;
 pub mod secret;
 pub mod simulate;
@@ -61,8 +62,8 @@ pub fn start(cli: Cli) -> Exit {
 
 async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
     use crate::commands::{
-        audit, bench, broker_guard, calibrate, config, datasets, dead, explain, import, models, run, setup, simulate,
-        submit, taxonomy, train, verdicts,
+        audit, bench, broker_guard, calibrate, config, datasets, dead, device, explain, import, models, run, setup,
+        simulate, submit, taxonomy, train, verdicts,
     };
     let command = match cli.command {
         // These must work whatever the configuration says.
@@ -83,6 +84,7 @@ async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
         Command::Datasets(cmd) => datasets::run(&app, cmd).await,
         Command::Train(cmd) => train::run(&app, cmd).await,
         Command::Dead(cmd) => dead::run(&app, cmd).await,
+        Command::Device(cmd) => device::run(&app, cmd).await,
         Command::Config(cmd) => config::run(&app, &cmd),
         Command::Taxonomy(cmd) => taxonomy::run(&app, cmd),
         Command::Models(cmd) => models::run(&app, cmd),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use dih_core::{
     StageName,
     event::VectorSpace,
-    ports::{Blobs, Index, Safety, SmallState, Vision},
+    ports::{Blobs, Index, Quotas, Safety, SmallState, Vision},
     work::Bench,
 };
 use dih_inference::{Engine, Manifest};
@@ -48,6 +48,7 @@ pub struct Parts {
     pub index: Arc<dyn Index>,
     pub blobs: Arc<dyn Blobs>,
     pub state: Arc<dyn SmallState>,
+    pub quotas: Arc<dyn Quotas>,
     pub bench: Bench,
     pub previews: Arc<Previews>,
     pub prover: Arc<Prover>,
@@ -91,6 +92,7 @@ impl Parts {
         let prover = Prover::new(previews.clone(), bench.clone(), confirm, config.repeats.cached);
         let prover = Arc::new(prover.calibrated(error));
         let state = bus.state().await?;
+        let quotas = bus.quotas(config.devices).await?;
         let taxonomy = config.taxonomy.load().or_problem("the taxonomy cannot be used", "correct `[taxonomy]`")?;
         let witness = model::witness(&manifest, &config.model, taxonomy.as_ref())?;
         let taxonomy = taxonomy.map(Arc::new);
@@ -100,6 +102,7 @@ impl Parts {
             index,
             blobs,
             state,
+            quotas,
             bench,
             previews,
             prover,

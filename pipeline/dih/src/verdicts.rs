@@ -1,7 +1,7 @@
 //! What became of an upload, as one line for scripts and people. Pure.
 
 use dih_core::{
-    UploadSeq,
+    DeviceId, UploadSeq,
     image::Measures,
     verdict::{Answer, Status},
 };
@@ -16,6 +16,8 @@ pub struct Line {
     /// What the uploader calls it.
     pub source: Option<String>,
     pub image: Option<String>,
+    /// Who sent it.
+    pub device: Option<DeviceId>,
     /// Present status: that of the revision of the highest epoch, else the first answer.
     pub verdict: Status,
     pub stage: &'static str,
@@ -41,6 +43,7 @@ impl Line {
             upload: first.upload,
             source: present.source.clone().or_else(|| first.source.clone()),
             image: present.image.or(first.image).map(|image| image.to_string()),
+            device: first.device.clone(),
             verdict: present.status,
             stage: present.stage.as_str(),
             reason: present.reason.clone(),
@@ -102,6 +105,7 @@ pub(crate) mod tests {
             "upload",
             "source",
             "image",
+            "device",
             "verdict",
             "stage",
             "reason",

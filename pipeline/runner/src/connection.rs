@@ -16,9 +16,11 @@ use crate::error::{Cause, told};
 /// Who we are to the broker.
 #[derive(Clone, Debug, Default)]
 pub enum Access {
-    /// The embedded broker listens on loopback only and asks nobody.
+    /// A broker that asks nobody.
     #[default]
     Open,
+    /// Seed of a NATS user, `SU…`.
+    Nkey(Secret),
     Password {
         user: String,
         password: Secret,
@@ -33,13 +35,15 @@ pub struct ConnectOptions {
     /// Shown by the broker's monitoring.
     pub name: String,
     pub access: Access,
+    /// PEM file of certificates to trust beside those of the system.
+    pub ca_file: Option<PathBuf>,
     /// Longest wait for the first connection.
     pub timeout: Duration,
 }
 
 impl Default for ConnectOptions {
     fn default() -> Self {
-        Self { name: "dih".to_owned(), access: Access::Open, timeout: Duration::from_secs(5) }
+        Self { name: "dih".to_owned(), access: Access::Open, ca_file: None, timeout: Duration::from_secs(5) }
     }
 }
 
@@ -47,7 +51,9 @@ impl Default for ConnectOptions {
 pub enum ConnectError {
     #[error("could not read the credentials file `{}`", path.display())]
     Credentials { path: PathBuf, source: std::io::Error },
-    #[error("the broker at {url} refuses our name or password; check `broker.user` and its password")]
+    #[error(
+        "the broker at {url} refuses our name or password; check `broker.user` and its password, or `broker.nkey_file`"
+    )]
     Denied { url: String, source: Cause },
     #[error("no broker answers at {url}; start one, or correct `broker.url`")]
     Unreachable { url: String, source: Cause },
@@ -89,6 +95,10 @@ impl Connection {
             .connection_timeout(options.timeout)
             .reconnect_delay_callback(|attempt| Duration::from_millis(100 << attempt.min(5)))
             .event_callback(tell);
+        let builder = match options.ca_file {
+            Some(path) => builder.add_root_certificates(path),
+            None => builder,
+        };
         let client = with_access(builder, options.access).await?.connect(url).await;
         let client = client.map_err(|source| match source.kind() {
             ConnectErrorKind::ServerParse => ConnectError::Url { url: shown.clone(), source: told(source) },
@@ -131,6 +141,7 @@ async fn with_access(
 ) -> Result<async_nats::ConnectOptions, ConnectError> {
     Ok(match access {
         Access::Open => builder,
+        Access::Nkey(seed) => builder.nkey(seed.expose().to_owned()),
         Access::Password { user, password } => builder.user_and_password(user, password.expose().to_owned()),
         Access::Token(token) => builder.token(token.expose().to_owned()),
         Access::CredsFile(path) => {

@@ -131,7 +131,17 @@ async fn replay_upload(connection: &Connection, id: u64, letter: &DeadLetter) ->
 fn as_it_was(letter: &DeadLetter) -> Outgoing {
     let others = letter.headers.iter().filter(|(name, _)| !name.starts_with("Nats-")).cloned().collect();
     let (subject, body) = (letter.subject.clone(), letter.payload.clone());
-    Outgoing { subject, name: None, upload: None, epoch: None, received_at: None, others, body, verdict: None }
+    Outgoing {
+        subject,
+        name: None,
+        upload: None,
+        epoch: None,
+        received_at: None,
+        others,
+        body,
+        verdict: None,
+        told: None,
+    }
 }
 
 /// The image of a fact, in a later epoch, back at dedupe: only there is the record of a fallen image opened again.

@@ -27,6 +27,7 @@ mod publish;
 mod run;
 mod scan;
 pub mod submit;
+mod told;
 pub mod topology;
 mod trouble;
 

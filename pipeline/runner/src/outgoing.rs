@@ -1,9 +1,8 @@
 //! Where each notice goes, and under which name.
 
-use std::fmt::Write;
-
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use dih_core::{
     Epoch, Millis, Notice, UploadSeq,
     event::{DeadLetter, Image},
@@ -12,6 +11,8 @@ use dih_core::{
 };
 use dih_proto::Wire;
 use sha2::{Digest, Sha256};
+
+use crate::told::Told;
 
 /// A message of ours, ready to be published.
 #[derive(Clone, Debug)]
@@ -29,12 +30,24 @@ pub(crate) struct Outgoing {
     pub(crate) body: Bytes,
     /// Set for a verdict, of which the broker takes only the first.
     pub(crate) verdict: Option<(UploadSeq, Status)>,
+    /// Set for an answer: the device that is told.
+    pub(crate) told: Option<Told>,
 }
 
 impl Outgoing {
     pub(crate) fn new(subject: impl Into<String>, message: &impl Wire, name: impl Into<Option<String>>) -> Self {
         let (subject, name, body) = (subject.into(), name.into(), message.encode().into());
-        Self { subject, name, upload: None, epoch: None, received_at: None, others: Vec::new(), body, verdict: None }
+        Self {
+            subject,
+            name,
+            upload: None,
+            epoch: None,
+            received_at: None,
+            others: Vec::new(),
+            body,
+            verdict: None,
+            told: None,
+        }
     }
 
     fn of(self, upload: UploadSeq, epoch: Epoch) -> Self {
@@ -76,6 +89,7 @@ impl Outgoing {
                 others: Vec::new(),
                 body: body.into(),
                 verdict: None,
+                told: None,
             }
         };
         match notice {
@@ -101,11 +115,11 @@ impl Outgoing {
     pub(crate) fn answer(answer: &Answer) -> Self {
         let (upload, epoch, status) = (answer.upload, answer.epoch, answer.status);
         let id = format!("answer.{upload}.{epoch}.{status}");
-        if epoch > Epoch(0) {
-            return Self::new(subject::revision(upload), answer, id).of(upload, epoch);
-        }
-        let message = Self::new(subject::verdict(upload), answer, id).of(upload, epoch);
-        Self { verdict: Some((upload, status)), ..message }
+        let (subject, verdict) = match epoch {
+            Epoch(0) => (subject::verdict(upload), Some((upload, status))),
+            _ => (subject::revision(upload), None),
+        };
+        Self { verdict, told: Told::of(answer), ..Self::new(subject, answer, id).of(upload, epoch) }
     }
 
     pub(crate) fn dead(letter: &DeadLetter) -> Self {
@@ -139,12 +153,8 @@ pub(crate) fn job_failed_subject(request: &str) -> String {
     if !request.is_empty() && request.len() <= 64 && request.chars().all(token) {
         return format!("dih.v1.job.failed.{request}");
     }
-    let hash = Sha256::digest(request.as_bytes());
-    let hex = hash.iter().take(16).fold(String::new(), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}");
-        out
-    });
-    format!("dih.v1.job.failed.{hex}")
+    let hash = HEXLOWER.encode(&Sha256::digest(request.as_bytes())[..16]);
+    format!("dih.v1.job.failed.{hash}")
 }
 
 #[cfg(test)]

@@ -47,6 +47,10 @@ pub(crate) async fn publish_all(connection: &Connection, messages: &[Outgoing]) 
             }
             Err(error) => Box::pin(forgive_second_verdict(connection, message, error)).await?,
         }
+        // Once the ledger holds it, and before the input is acknowledged: told twice after a crash, never not at all.
+        if let Some(told) = &message.told {
+            told.send(connection, &message.body).await?;
+        }
     }
     Ok(())
 }

@@ -110,7 +110,7 @@ impl Submitter {
         {
             let (bytes, bytes_max) = (photo.len(), self.inline_bytes_max);
             let blobs = self.blobs.as_ref().ok_or(SubmitError::TooLarge { bytes, bytes_max })?;
-            let key = BlobKey::inbox(ImageId::of_bytes(photo));
+            let key = BlobKey::inbox(&upload.device, ImageId::of_bytes(photo));
             blobs.create(&key, photo.clone()).await.map_err(|source| SubmitError::Put { bytes, source })?;
             upload.content = Content::Stored(key);
         }

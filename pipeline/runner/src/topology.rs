@@ -15,7 +15,9 @@ use async_nats::jetstream::{
 use dih_core::{
     Class, Classify,
     config::ByteSize,
-    topology::{BUCKETS, CONSUMERS, ConsumerSpec, Keep, LEASE, STREAMS, StreamSpec, TRIES_BUCKET, UPLOADS},
+    topology::{
+        BUCKETS, CONSUMERS, ConsumerSpec, Keep, LEASE, QUOTA_BUCKET, STREAMS, StreamSpec, TRIES_BUCKET, UPLOADS,
+    },
 };
 
 use crate::{
@@ -46,6 +48,9 @@ impl Default for Options {
 const ACK_PENDING_MAX: i64 = 1_000;
 /// How long a try is remembered.
 const TRIES_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How long it is known what a device sent within an hour; what waits longer counts anew.
+const QUOTA_KEPT: Duration = Duration::from_secs(2 * 24 * 3600);
 
 /// Something in the broker that is not as the table says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,7 +174,11 @@ fn bucket_config(bucket: &str, options: &Options) -> kv::Config {
         history: 1,
         storage: if options.in_memory { StorageType::Memory } else { StorageType::File },
         num_replicas: options.replicas,
-        max_age: if bucket == TRIES_BUCKET { TRIES_KEPT } else { Duration::ZERO },
+        max_age: match bucket {
+            TRIES_BUCKET => TRIES_KEPT,
+            QUOTA_BUCKET => QUOTA_KEPT,
+            _ => Duration::ZERO,
+        },
         ..kv::Config::default()
     }
 }

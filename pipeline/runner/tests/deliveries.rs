@@ -5,8 +5,9 @@ mod world;
 use std::{num::NonZeroUsize, time::Duration};
 
 use dih_core::{
-    StageName, UploadSeq,
+    BlobKey, StageName, UploadSeq,
     config::HumanDuration,
+    event::{Content, Upload},
     topology::{DEAD, IMAGES, UPLOADS, VERDICTS},
     verdict::Status,
 };
@@ -152,6 +153,22 @@ async fn a_device_cannot_speak_for_another() {
     let upload = UploadSeq(sent.await.expect("stored").sequence);
     let running = world.run(Obedient::new());
     assert_eq!(answered(&world, upload).await, Status::Dead);
+    running.stop().await.expect("an orderly end");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_cannot_have_what_is_not_its_own_read_or_removed() {
+    let world = World::new().await;
+    let running = world.run(Obedient::new());
+    let image = dih_core::ImageId::of_bytes(b"of another");
+    for key in [format!("originals/ab/{image}"), format!("inbox/cam2/{image}"), "datasets/a/1/manifest.parquet".into()]
+    {
+        let content = Content::Stored(BlobKey::new(key.clone()).expect("valid"));
+        let body = dih_proto::Wire::encode(&Upload { content, ..photo("curate this") });
+        let sent = world.connection.jetstream().publish("dih.v1.upload.cam1", body.into()).await.expect("sent");
+        let upload = UploadSeq(sent.await.expect("stored").sequence);
+        assert_eq!(answered(&world, upload).await, Status::Dead, "{key}");
+    }
     running.stop().await.expect("an orderly end");
 }
 

@@ -9,8 +9,8 @@ use std::{
 };
 
 use dih_runner::{
-    Broker, BrokerError, ConnectOptions, Connection,
-    broker::{guard_main, server_pid},
+    Broker, BrokerError, ConnectError, ConnectOptions, Connection,
+    broker::{Options, guard_main, server_pid},
     topology,
 };
 use world::{nats_server, until};
@@ -19,7 +19,7 @@ use world::{nats_server, until};
 #[test]
 fn guard_entry() {
     let Some(home) = std::env::var_os("DIH_TEST_GUARD_HOME") else { return };
-    guard_main(Path::new(&home), &nats_server()).expect("the guard ends in peace");
+    guard_main(Path::new(&home), &nats_server(), &Options::default()).expect("the guard ends in peace");
     std::process::exit(0);
 }
 
@@ -42,7 +42,12 @@ fn this_test(entry: &str) -> Command {
 async fn attach(home: &Path) -> Result<Broker, BrokerError> {
     let mut guard = this_test("guard_entry");
     guard.env("DIH_TEST_GUARD_HOME", home);
-    Broker::attach_with(home, &nats_server(), guard).await
+    Broker::attach_with(home, &nats_server(), &Options::default(), guard).await
+}
+
+async fn connect(broker: &Broker) -> Result<Connection, ConnectError> {
+    let options = ConnectOptions { access: broker.access().clone(), ..ConnectOptions::default() };
+    Connection::connect(broker.url(), options).await
 }
 
 fn user(home: &Path) -> Child {
@@ -70,7 +75,7 @@ async fn two_users_share_one_broker_and_the_last_one_ends_it() {
     drop(first);
     tokio::time::sleep(Duration::from_millis(600)).await; // the guard looks five times a second
     assert!(runs(pid), "somebody still uses it");
-    Connection::connect(second.url(), ConnectOptions::default()).await.expect("it answers");
+    connect(&second).await.expect("it answers");
     drop(second);
     gone(pid).await;
 }
@@ -97,7 +102,7 @@ async fn what_was_stored_is_there_for_the_next_command_even_at_once() {
     let home = tempfile::tempdir().expect("a temporary directory");
     for round in 0..3 {
         let broker = attach(home.path()).await.expect("a broker");
-        let connection = Connection::connect(broker.url(), ConnectOptions::default()).await.expect("it answers");
+        let connection = connect(&broker).await.expect("it answers");
         topology::setup(&connection, &topology::Options::default()).await.expect("made");
         let uploads = dih_runner::ledger::last_upload_seq(&connection).await.expect("read").0;
         assert_eq!(uploads, round);
@@ -116,7 +121,7 @@ async fn what_was_stored_is_there_for_the_next_command_even_at_once() {
 async fn a_server_that_dies_comes_back_on_the_same_port() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let broker = attach(home.path()).await.expect("a broker");
-    let connection = Connection::connect(broker.url(), ConnectOptions::default()).await.expect("it answers");
+    let connection = connect(&broker).await.expect("it answers");
     let pid = server_pid(home.path()).expect("it runs");
     kill(pid);
     gone(pid).await;
@@ -142,12 +147,25 @@ async fn a_guard_that_was_killed_leaves_nothing_in_the_way() {
     drop(broker);
     assert!(runs(orphan), "nobody stopped it");
     let broker = attach(home.path()).await.expect("a broker again");
-    let connection = Connection::connect(broker.url(), ConnectOptions::default()).await.expect("it answers");
+    let connection = connect(&broker).await.expect("it answers");
     topology::setup(&connection, &topology::Options::default()).await.expect("made");
     let pid = server_pid(home.path()).expect("it runs");
     drop((connection, broker));
     gone(pid).await;
     gone(orphan).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_of_before_there_were_accounts_are_still_there() {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    let store = home.path().join("broker/jetstream");
+    let mut before = world::World::keeping(&store).await;
+    before.submit(&["a", "b", "c"]).await;
+    before.kill_broker();
+    let broker = attach(home.path()).await.expect("a broker");
+    let connection = connect(&broker).await.expect("it answers");
+    assert_eq!(dih_runner::ledger::last_upload_seq(&connection).await.expect("read").0, 3);
+    topology::check(&connection, &topology::Options::default()).await.expect("as it was");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,7 +175,7 @@ async fn stale_files_of_a_power_cut_do_not_hinder() {
     std::fs::write(home.path().join("broker/port"), "9").expect("written");
     std::fs::write(home.path().join("broker/nats.pid"), std::process::id().to_string()).expect("written");
     let broker = attach(home.path()).await.expect("a broker");
-    Connection::connect(broker.url(), ConnectOptions::default()).await.expect("it answers");
+    connect(&broker).await.expect("it answers");
     let pid = server_pid(home.path()).expect("it runs");
     assert_ne!(pid, std::process::id());
     drop(broker);
@@ -168,7 +186,13 @@ async fn stale_files_of_a_power_cut_do_not_hinder() {
 async fn a_missing_server_is_named_with_the_remedy() {
     let home = tempfile::tempdir().expect("a temporary directory");
     let begun = Instant::now();
-    let error = Broker::attach_with(home.path(), Path::new("nowhere/nats-server"), this_test("guard_entry")).await;
+    let error = Broker::attach_with(
+        home.path(),
+        Path::new("nowhere/nats-server"),
+        &Options::default(),
+        this_test("guard_entry"),
+    )
+    .await;
     let told = error.expect_err("there is none").to_string();
     assert!(told.contains("nowhere/nats-server") && told.contains("make setup"), "{told}");
     assert!(begun.elapsed() < Duration::from_secs(5));

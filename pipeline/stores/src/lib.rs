@@ -9,6 +9,7 @@
 pub mod blob;
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod devices;
 mod fault;
 pub mod index;
 pub mod metered;

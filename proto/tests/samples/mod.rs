@@ -32,7 +32,7 @@ pub fn upload() -> Upload {
 }
 
 pub fn upload_stored() -> Upload {
-    let content = Content::Stored(BlobKey::inbox(ImageId::of_bytes(b"large")));
+    let content = Content::Stored(BlobKey::new(format!("inbox/{}", ImageId::of_bytes(b"large"))).expect("valid"));
     Upload { content, source: None, captured_at: None, attributes: BTreeMap::new(), ..upload() }
 }
 

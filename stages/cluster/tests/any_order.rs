@@ -124,7 +124,7 @@ impl Stream<'_> {
             assert!(turn < 5_000, "it never settles");
             let Some(input) = self.waiting.pop_front() else { return };
             let upload = Some(input.image.upload);
-            let outcome = self.stage.process(Delivery { input, upload, attempt: 1 }).await;
+            let outcome = self.stage.process(Delivery { input, upload, received_at: None, attempt: 1 }).await;
             for notice in outcome.expect("nothing can fail here").notices {
                 self.hear(notice).await;
             }

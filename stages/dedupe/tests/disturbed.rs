@@ -149,7 +149,7 @@ impl Index for Disturbed {
 
 fn delivery(image: Image) -> Delivery<ImageStored> {
     let upload = Some(image.upload);
-    Delivery { input: ImageStored { image }, upload, attempt: 1 }
+    Delivery { input: ImageStored { image }, upload, received_at: None, attempt: 1 }
 }
 
 /// Decides `image` while `event` happens at one of its writes; then lets all come to rest.

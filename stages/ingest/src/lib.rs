@@ -5,16 +5,20 @@
 //! Crash    safe at any line: a second delivery writes the same blobs and says the same.
 //! Weak at  a claim-check upload whose bytes never arrive is tried for minutes before it is dead-lettered.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use dih_core::{
-    BlobKey, Class, Delivery, Epoch, ImageId, Notice, Outcome, Stage, StageError, StageName, UploadSeq,
+    BlobKey, Class, Delivery, Epoch, ImageId, Millis, Notice, Outcome, Stage, StageError, StageName, UploadSeq,
     config::Faults,
+    device::{Admission, Hour, Quota},
     event::{Content, Image, ImageStored, Upload},
     image::{Fingerprints, Format, Measures, Size, Thumbnail},
     metrics::DECODE_SECONDS,
-    ports::Blobs,
+    ports::{Blobs, Quotas, StoreError},
     verdict::{Answer, Decision, Status},
     work::Bench,
 };
@@ -53,18 +57,39 @@ pub struct Ingest {
     blobs: Arc<dyn Blobs>,
     previews: Arc<Previews>,
     bench: Bench,
+    quotas: Option<Arc<dyn Quotas>>,
 }
 
 impl Ingest {
     pub fn new(config: Config, blobs: Arc<dyn Blobs>, previews: Arc<Previews>, bench: Bench) -> Self {
-        Self { config, blobs, previews, bench }
+        Self { config, blobs, previews, bench, quotas: None }
+    }
+
+    /// Refuses what is over the quota of its device.
+    #[must_use]
+    pub fn limited(self, quotas: Arc<dyn Quotas>) -> Self {
+        Self { quotas: Some(quotas), ..self }
     }
 
     async fn bytes_of(&self, upload: &Upload) -> Result<Bytes, StageError> {
-        Ok(match &upload.content {
-            Content::Inline(bytes) => bytes.clone(),
-            Content::Stored(key) => self.blobs.get(key).await?,
-        })
+        let key = match &upload.content {
+            Content::Inline(bytes) => return Ok(bytes.clone()),
+            Content::Stored(key) => key,
+        };
+        match (self.blobs.get(key).await, key.waiting(&upload.device)) {
+            // Taken out of the inbox by a try that died before it could say so.
+            (Err(StoreError::NotFound { .. }), Some(id)) => Ok(self.blobs.get(&BlobKey::original(id)).await?),
+            (got, _) => Ok(got?),
+        }
+    }
+
+    /// When the hour of a device that has used it up ends.
+    async fn over_quota(&self, upload: &Upload, at: Option<Millis>, bytes: u64) -> Result<Option<String>, StageError> {
+        let (Some(quotas), Some(at)) = (&self.quotas, at) else { return Ok(None) };
+        match quotas.admit(&upload.device, at, bytes).await? {
+            Admission::Within => Ok(None),
+            Admission::Over(quota) => Ok(Some(used_up(quota, Hour::of(at)))),
+        }
     }
 
     /// Hashes, decodes and measures on the bench.
@@ -94,9 +119,14 @@ impl Stage for Ingest {
         let upload = delivery.input;
         let bytes = self.bytes_of(&upload).await?;
         let size = bytes.len() as u64;
+        if let Some(told) = self.over_quota(&upload, delivery.received_at, size).await? {
+            return Ok(Outcome::answer(reject(number, ImageId::of_bytes(&bytes), &upload, OVER_QUOTA, &told)));
+        }
         let (id, developed) = match self.develop(bytes.clone()).await? {
             (id, Ok(developed)) => (id, developed),
-            (id, Err(refusal)) => return Ok(Outcome::answer(reject(number, id, &upload, &refusal))),
+            (id, Err(refusal)) => {
+                return Ok(Outcome::answer(reject(number, id, &upload, refusal.reason.as_str(), &refusal.detail)));
+            }
         };
         self.blobs.create(&BlobKey::original(id), bytes).await?;
         let image = describe(number, id, &upload, &developed, size);
@@ -130,10 +160,21 @@ fn describe(number: UploadSeq, id: ImageId, upload: &Upload, developed: &Develop
     }
 }
 
+/// Reason of what a device sends beyond its quota.
+const OVER_QUOTA: &str = "over_quota";
+
+/// What was promised, and when there is more.
+fn used_up(quota: Quota, hour: Hour) -> String {
+    let photos = quota.photos_per_hour.map(|photos| format!("{photos} photos"));
+    let bytes = quota.bytes_per_hour.map(|bytes| bytes.to_string());
+    let promised = [photos, bytes].into_iter().flatten().collect::<Vec<_>>().join(" and ");
+    let next = UNIX_EPOCH + Duration::from_millis(u64::try_from(hour.end().0).unwrap_or(0));
+    format!("{promised} an hour are used up; the next hour begins at {}", humantime::format_rfc3339_seconds(next))
+}
+
 /// The picture was never decoded, so there is no `Image` to speak about.
-fn reject(number: UploadSeq, id: ImageId, upload: &Upload, refusal: &Refusal) -> Answer {
-    let reason = refusal.reason.as_str();
-    let decision = Decision::new(StageName::Ingest, reason).because(refusal.detail.clone());
+fn reject(number: UploadSeq, id: ImageId, upload: &Upload, reason: &'static str, detail: &str) -> Answer {
+    let decision = Decision::new(StageName::Ingest, reason).because(detail.to_owned());
     Answer {
         upload: number,
         epoch: Epoch(0),
@@ -141,7 +182,7 @@ fn reject(number: UploadSeq, id: ImageId, upload: &Upload, refusal: &Refusal) ->
         status: Status::Rejected,
         stage: StageName::Ingest,
         reason: reason.into(),
-        detail: Some(refusal.detail.clone()),
+        detail: Some(detail.to_owned()),
         repeat: None,
         device: Some(upload.device.clone()),
         labels: upload.labels.clone(),

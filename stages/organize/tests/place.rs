@@ -16,7 +16,7 @@ use world::{Photo, World};
 
 async fn place(world: &World, photo: &Photo) -> Outcome {
     let input = ImageClustered { image: photo.image(), label_score: Some(0.8), cluster: photo.id() };
-    let delivery = Delivery { input, upload: Some(UploadSeq(photo.number)), attempt: 1 };
+    let delivery = Delivery { input, upload: Some(UploadSeq(photo.number)), received_at: None, attempt: 1 };
     world.organize().process(delivery).await.expect("the stage works")
 }
 

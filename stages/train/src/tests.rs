@@ -214,7 +214,7 @@ async fn answer(blobs: &Arc<Memory>, request: TrainingRequested, error: f32) -> 
     let bench = Bench::new(Some(1));
     let previews = Arc::new(Previews::new(blobs.clone(), bench.clone(), ByteSize::mib(1)));
     let stage = Train::new(Config::default(), blobs.clone(), previews, predict, bench);
-    let outcome = stage.process(Delivery { input: request, upload: None, attempt: 1 }).await?;
+    let outcome = stage.process(Delivery { input: request, upload: None, received_at: None, attempt: 1 }).await?;
     Ok(outcome.notices.into_iter().next().expect("every request is answered"))
 }
 

@@ -95,7 +95,7 @@ impl Scene {
 
     async fn process(&self, image: Image) -> Outcome {
         let upload = Some(image.upload);
-        let delivery = Delivery { input: ImageUnique { image }, upload, attempt: 1 };
+        let delivery = Delivery { input: ImageUnique { image }, upload, received_at: None, attempt: 1 };
         self.stage.process(delivery).await.expect("nothing can fail here")
     }
 

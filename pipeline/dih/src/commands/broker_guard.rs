@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use dih_runner::broker::guard_main;
+use dih_runner::broker::{Options, guard_main};
 
 use crate::problem::Exit;
 
@@ -11,9 +11,10 @@ use crate::problem::Exit;
 pub struct Cmd {
     guarded: PathBuf,
     nats_server: PathBuf,
+    options: Options,
 }
 
 pub fn run(cmd: &Cmd) -> anyhow::Result<Exit> {
-    guard_main(&cmd.guarded, &cmd.nats_server)?;
+    guard_main(&cmd.guarded, &cmd.nats_server, &cmd.options)?;
     Ok(Exit::Done)
 }

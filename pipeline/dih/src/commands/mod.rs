@@ -7,6 +7,7 @@ pub mod calibrate;
 pub mod config;
 pub mod datasets;
 pub mod dead;
+pub mod device;
 pub mod explain;
 pub mod import;
 pub mod models;

@@ -39,7 +39,7 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
 }
 
 /// The answer of the highest epoch for every upload that was decided anew; few are.
-async fn latest(connection: &Connection) -> anyhow::Result<HashMap<UploadSeq, Answer>> {
+pub(super) async fn latest(connection: &Connection) -> anyhow::Result<HashMap<UploadSeq, Answer>> {
     let mut latest: HashMap<UploadSeq, Answer> = HashMap::new();
     let mut revisions = ledger::revisions(connection);
     while let Some(revision) = revisions.try_next().await? {

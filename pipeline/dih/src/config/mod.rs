@@ -3,6 +3,7 @@
 //! Takes    `--config FILE` (or DIH_CONFIG), else `dih.toml` in the home folder, else nothing.
 //! Gives    settings without a fault, or all faults with their paths and hints; a faulty file stops every command.
 
+mod broker;
 mod index;
 mod print;
 mod read;
@@ -12,17 +13,17 @@ use std::{
     fs,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use dih_core::{
     calibration::Calibrations,
-    config::{Fault, Faults, HumanDuration},
-    topology,
+    config::{Fault, Faults},
+    device::Quota,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::broker::{Broker, Devices};
 pub use self::index::{Qdrant, Served};
 pub use self::print::print;
 pub use self::read::read;
@@ -35,6 +36,9 @@ use crate::problem::{OrProblem, Problem};
 pub struct Config {
     /// The message broker: an embedded one by default.
     pub broker: Broker,
+    /// What every device may send within an hour of the broker's clock; `dih device` says otherwise for one. What is over it
+    /// is answered `over_quota`. Left out, there is no limit.
+    pub devices: Quota,
     /// Where pictures and the index lie.
     pub stores: Stores,
     /// The pre-trained model that looks at every picture.
@@ -62,46 +66,6 @@ pub struct Config {
     /// Measured errors of thresholds, by the path of the setting. Written by `dih calibrate --accept`; they go into the
     /// lineage of every decision by that threshold, as long as it has the value that they were measured at.
     pub calibration: Calibrations,
-}
-
-/// The message broker.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Broker {
-    /// Address of a broker, `nats://host:4222`. Left out, an embedded one runs as a child process in the home folder.
-    pub url: Option<String>,
-    /// Name to log in with; the password comes from `password_file` or the variable DIH_BROKER_PASSWORD.
-    pub user: Option<String>,
-    /// File that holds the password.
-    pub password_file: Option<PathBuf>,
-    /// NATS credentials file (JWT and nkey), in place of a name.
-    pub creds_file: Option<PathBuf>,
-    /// The `nats-server` program of the embedded broker. Left out, the one that `make setup` fetched is found.
-    pub nats_server: Option<PathBuf>,
-    /// Copies of each message in a cluster: 1, 3 or 5.
-    pub replicas: usize,
-    /// Time without a sign of life of a stage after which its message goes to another replica, `1s` to `10m`.
-    pub lease: HumanDuration,
-}
-
-impl Default for Broker {
-    fn default() -> Self {
-        let lease = HumanDuration(topology::LEASE);
-        Self { url: None, user: None, password_file: None, creds_file: None, nats_server: None, replicas: 1, lease }
-    }
-}
-
-impl Broker {
-    fn check(&self, faults: &mut Faults) {
-        faults.require([1, 3, 5].contains(&self.replicas), "broker.replicas", "is not 1, 3 or 5", "try `1`");
-        let lease = (Duration::from_secs(1)..=Duration::from_secs(600)).contains(&self.lease.0);
-        faults.require(lease, "broker.lease", "is not between 1s and 10m", "try `30s`");
-        let alone = self.user.is_none() || self.creds_file.is_none();
-        faults.require(alone, "broker.creds_file", "stands beside `broker.user`", "log in with one of the two");
-        let login = self.user.is_some() || self.creds_file.is_some();
-        let named = self.url.is_some() || !login;
-        faults.require(named, "broker.url", "is missing, but a login is given", "name the broker to log in to");
-    }
 }
 
 /// The pre-trained model that looks at every picture.

@@ -2,22 +2,25 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Read, Seek, SeekFrom},
+    io::{Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
+use dih_core::Secret;
 use rustix::fs::{FlockOperation, flock};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    BrokerError, PAUSE,
+    BrokerError, PAUSE, keys,
     server::{PORT, PORT_BEFORE},
 };
 
 /// A log above this is put aside at the next start.
 const LOG_BYTES_MAX: u64 = 10 << 20;
 const LAST_WORDS_BYTES: u64 = 2_000;
+/// Seed of the user that is the hub.
+pub(super) const HUB: &str = "hub.nk";
 
 /// What the three locks are for. All are released by the kernel when their holder ends, however it ends.
 #[derive(Clone, Copy, Debug)]
@@ -68,24 +71,32 @@ impl Files {
 
     pub(super) fn open_log(&self) -> Result<File, BrokerError> {
         let path = self.log();
-        if fs::metadata(&path).is_ok_and(|log| log.len() > LOG_BYTES_MAX) {
+        if self.log_bytes() > LOG_BYTES_MAX {
             let _ = fs::rename(&path, self.path("log.old"));
         }
         let opened = OpenOptions::new().create(true).append(true).open(&path);
         opened.map_err(|source| BrokerError::Files { action: "open", path, source })
     }
 
-    /// The end of the log, for an error message.
-    pub(super) fn last_words(&self) -> String {
+    pub(super) fn log_bytes(&self) -> u64 {
+        fs::metadata(self.log()).map_or(0, |log| log.len())
+    }
+
+    /// What was logged beyond its first `bytes`.
+    pub(super) fn log_since(&self, bytes: u64) -> String {
         let read = || -> std::io::Result<String> {
             let mut log = File::open(self.log())?;
-            let length = log.metadata()?.len();
-            log.seek(SeekFrom::Start(length.saturating_sub(LAST_WORDS_BYTES)))?;
+            log.seek(SeekFrom::Start(bytes))?;
             let mut words = Vec::new();
             log.read_to_end(&mut words)?;
             Ok(String::from_utf8_lossy(&words).into_owned())
         };
         read().unwrap_or_else(|error| format!("(no log: {error})"))
+    }
+
+    /// The end of the log, for an error message.
+    pub(super) fn last_words(&self) -> String {
+        self.log_since(self.log_bytes().saturating_sub(LAST_WORDS_BYTES))
     }
 
     pub(super) fn read(&self, name: &str) -> Option<String> {
@@ -97,6 +108,27 @@ impl Files {
         let (path, draft) = (self.path(name), self.path(&format!("{name}.new")));
         let written = fs::write(&draft, text).and_then(|()| fs::rename(&draft, &path));
         written.map_err(|source| BrokerError::Files { action: "write", path, source })
+    }
+
+    /// The seed of the hub's user; made by whoever asks first.
+    pub(super) fn hub_seed(&self) -> Result<Secret, BrokerError> {
+        if let Some(seed) = self.read(HUB) {
+            return Ok(Secret::new(seed));
+        }
+        let path = self.path(HUB);
+        let seed = keys::seed().map_err(|source| BrokerError::Keys { path: path.clone(), source })?;
+        let failed = |source| BrokerError::Files { action: "write", path: path.clone(), source };
+        // For its owner only, and whole or not at all.
+        let mut draft = tempfile::NamedTempFile::new_in(&self.directory).map_err(failed)?;
+        draft.write_all(seed.expose().as_bytes()).map_err(failed)?;
+        match draft.persist_noclobber(&path) {
+            Ok(_) => Ok(seed),
+            // Somebody else was faster.
+            Err(refused) if refused.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Ok(Secret::new(fs::read_to_string(&path).map_err(failed)?.trim()))
+            }
+            Err(refused) => Err(failed(refused.error)),
+        }
     }
 
     pub(super) fn remove(&self, name: &str) {

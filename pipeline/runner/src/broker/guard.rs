@@ -12,9 +12,11 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process, setsid, test_kill_process};
 
 use super::{
-    BrokerError,
-    files::{Files, Lock},
-    server::{CONFIG, PID, PORT, config, free_port},
+    BrokerError, OPTIONS, Options,
+    accounts::users,
+    files::{Files, HUB, Lock},
+    keys,
+    server::{CONFIG, DEVICES, PID, PORT, adopt_streams, config, listen_at},
 };
 
 const LOOK: Duration = Duration::from_millis(200);
@@ -25,7 +27,7 @@ const DEATHS_MAX: u32 = 5;
 const LONG_RUN: Duration = Duration::from_secs(60);
 
 /// Guards the broker of a home until its last user is gone. For the hidden subcommand; see [`super::Broker`].
-pub fn guard_main(home: &Path, nats_server: &Path) -> Result<(), BrokerError> {
+pub fn guard_main(home: &Path, nats_server: &Path, options: &Options) -> Result<(), BrokerError> {
     // Neither Ctrl-C nor the end of the command that started us is meant for us. Fails where we lead a session already.
     let _ = setsid();
     let files = Files::make(home)?;
@@ -36,7 +38,7 @@ pub fn guard_main(home: &Path, nats_server: &Path) -> Result<(), BrokerError> {
     thread::spawn(move || alone.send(waiting.wait_alone(Lock::Users)));
     let mut deaths = 0;
     loop {
-        let mut server = start(&files, nats_server)?;
+        let mut server = start(&files, nats_server, options)?;
         let started = Instant::now();
         match watch(&mut server, &is_alone) {
             // Nobody uses it, and nobody can begin to while the lock is held.
@@ -90,14 +92,20 @@ fn watch(server: &mut Child, is_alone: &mpsc::Receiver<Result<File, BrokerError>
     }
 }
 
-fn start(files: &Files, nats_server: &Path) -> Result<Child, BrokerError> {
+fn start(files: &Files, nats_server: &Path, options: &Options) -> Result<Child, BrokerError> {
     let could_not = |source| BrokerError::Start { path: nats_server.to_owned(), source };
-    let port = free_port(files.port_before()).map_err(could_not)?;
-    files.write(CONFIG, &config(files, port))?;
+    let listen = listen_at(options, files.port_before()).map_err(could_not)?;
+    let hub = keys::public(&files.hub_seed()?).map_err(|source| BrokerError::Keys { path: files.path(HUB), source })?;
+    files.write(CONFIG, &config(files, listen, options, &hub))?;
+    files.write(OPTIONS, &options.to_string())?;
+    if files.read(DEVICES).is_none() {
+        files.write(DEVICES, &users(&[]))?;
+    }
+    adopt_streams(files);
     let mut command = Command::new(nats_server);
     command.arg("-c").arg(files.path(CONFIG)).stdin(Stdio::null());
     let server = command.spawn().map_err(could_not)?;
-    files.write(PORT, &port.to_string())?;
+    files.write(PORT, &listen.port().to_string())?;
     Ok(server)
 }
 
@@ -134,6 +142,14 @@ fn end_orphan(files: &Files) {
             break;
         }
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Has the server read its users anew; it drops the connections of those that are no more.
+pub(super) fn reload(files: &Files) {
+    let pid = files.read(PID).and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid.filter(|pid| is_ours(*pid, files)) {
+        signal(pid, Signal::HUP);
     }
 }
 

@@ -28,6 +28,8 @@ use crate::{
 pub(super) struct Photo {
     pub(super) upload: UploadSeq,
     pub(super) epoch: Epoch,
+    /// When the broker took it.
+    pub(super) received_at: Option<Millis>,
     /// Of the delivery.
     pub(super) attempt: u64,
 }
@@ -102,10 +104,10 @@ impl Chain {
     }
 
     /// Notes on all that is about this photo when the broker took it.
-    pub(super) fn received(&mut self, photo: Option<Photo>, at: Option<Millis>) {
-        let upload = photo.map(|photo| photo.upload);
-        for message in self.messages.iter_mut().filter(|message| message.upload.is_some() && message.upload == upload) {
-            message.received_at = at;
+    pub(super) fn received(&mut self, photo: Option<Photo>) {
+        let Some(photo) = photo else { return };
+        for message in self.messages.iter_mut().filter(|message| message.upload == Some(photo.upload)) {
+            message.received_at = photo.received_at;
         }
     }
 

@@ -10,7 +10,6 @@ use dih_core::{
     Class, Classify, Delivery, Millis, Notice, Outcome, Stage, StageError, chain, event::DeadLetter, metrics as names,
     ports::Index,
 };
-use dih_proto::Wire;
 use futures::{FutureExt, future::BoxFuture};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -184,11 +183,12 @@ impl<S: Stage<Input: Input>> Worker<S> {
         let input = self.decode(arrival)?;
         let cause = format!("{}.{}", arrival.consumer.name, input.identity(arrival));
         let (upload, epoch, attempt) = (input.upload(arrival), input.epoch(), arrival.attempt);
-        let outcome = self.process(Delivery { input, upload, attempt }).await?;
+        let received_at = arrival.received_at();
+        let outcome = self.process(Delivery { input, upload, received_at, attempt }).await?;
         let kind = outcome.kind();
-        let photo = upload.map(|upload| Photo { upload, epoch, attempt });
+        let photo = upload.map(|upload| Photo { upload, epoch, received_at, attempt });
         let mut chain = Chain::follow(line, arrival.consumer, cause, outcome, photo).await;
-        chain.received(photo, arrival.received_at());
+        chain.received(photo);
         self.settle(&chain).await?;
         pass(S::CONSUMER, Place::BeforeAck);
         self.acknowledge(arrival).await;
@@ -200,7 +200,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
 
     fn decode(&self, arrival: &Arrival) -> Result<S::Input, Failure> {
         let undecodable = |chain| Failure::Bad(Death { reason: "undecodable", chain });
-        let input = S::Input::decode_shared(arrival.payload.clone()).map_err(|e| undecodable(levels(&e)))?;
+        let input = S::Input::read(arrival).map_err(|e| undecodable(levels(&e)))?;
         match input.fault(arrival) {
             Some(fault) => Err(Failure::Bad(Death { reason: "bad_input", chain: vec![fault] })),
             None => Ok(input),
@@ -282,14 +282,14 @@ impl<S: Stage<Input: Input>> Worker<S> {
 
     /// Moves a message to the dead letters, answers its upload, and lets the stage put right what depends on it.
     async fn bury(&self, arrival: &Arrival, death: &Death) -> Result<(), Failure> {
-        let input = S::Input::decode_shared(arrival.payload.clone()).ok();
+        let input = S::Input::read(arrival).ok();
         let upload = input.as_ref().map_or_else(|| arrival.upload(), |input| input.upload(arrival));
         let cause = match &input {
             Some(input) => format!("{}.{}.dead", arrival.consumer.name, input.identity(arrival)),
             None => format!("{}.#{}.dead", arrival.consumer.name, arrival.stream_sequence),
         };
         if let Some(input) = input {
-            let delivery = Delivery { input, upload, attempt: arrival.attempt };
+            let delivery = Delivery { input, upload, received_at: arrival.received_at(), attempt: arrival.attempt };
             match AssertUnwindSafe(self.stage.fallen(delivery)).catch_unwind().await {
                 Ok(Ok(outcome)) => self.settle(&Chain::of(&format!("{cause}.fallen"), &outcome.notices)).await?,
                 Ok(Err(error)) if error.class() == Class::Retry => return Err(Failure::Away(error.to_string())),
@@ -300,7 +300,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
                 }
             }
         }
-        let input = S::Input::decode_shared(arrival.payload.clone()).ok();
+        let input = S::Input::read(arrival).ok();
         let obituary = S::Input::obituary(input, arrival, death);
         let upload = upload.or(match &obituary {
             Some(Notice::Answer(answer)) => Some(answer.upload),
@@ -325,13 +325,13 @@ impl<S: Stage<Input: Input>> Taker for Worker<S> {
     }
 
     fn take(&self, fact: Notice, photo: Photo) -> BoxFuture<'_, Result<(Outcome, Link), Failure>> {
-        let Photo { upload, attempt, .. } = photo;
+        let Photo { upload, received_at, attempt, .. } = photo;
         let span = tracing::debug_span!("handed over", consumer = S::CONSUMER, upload = upload.0, attempt);
         let take = async move {
             let _place = self.guests.acquire().await.expect("the places are never closed");
             let mut in_flight = self.health.received(attempt);
             let input = S::Input::handed(fact).expect("the line knows who takes what");
-            match self.process(Delivery { input, upload: Some(upload), attempt }).await {
+            match self.process(Delivery { input, upload: Some(upload), received_at, attempt }).await {
                 Ok(outcome) => {
                     in_flight.processed();
                     let link = Link::new(self.health.clone(), in_flight, outcome.kind(), self.index.clone());

@@ -46,7 +46,8 @@ pub struct World {
     pub connection: Connection,
     server: Option<Child>,
     port: u16,
-    home: TempDir,
+    store: PathBuf,
+    _home: TempDir,
 }
 
 impl World {
@@ -56,10 +57,20 @@ impl World {
 
     pub async fn with_lease(lease: Duration) -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
+        Self::at(lease, home.path().to_owned(), home).await
+    }
+
+    /// Leaves its streams behind at `store`.
+    pub async fn keeping(store: &Path) -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        Self::at(LEASE, store.to_owned(), home).await
+    }
+
+    async fn at(lease: Duration, store: PathBuf, home: TempDir) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();
         drop(listener);
-        let mut server = Some(start(port, home.path()));
+        let mut server = Some(start(port, &store));
         let url = format!("nats://127.0.0.1:{port}");
         let until = Instant::now() + DEADLINE;
         let connection = loop {
@@ -74,7 +85,7 @@ impl World {
         };
         let options = topology::Options { lease, ..topology::Options::default() };
         topology::setup(&connection, &options).await.expect("an empty broker takes the table");
-        Self { connection, server, port, home }
+        Self { connection, server, port, store, _home: home }
     }
 
     pub fn kill_broker(&mut self) {
@@ -85,7 +96,7 @@ impl World {
     }
 
     pub fn start_broker(&mut self) {
-        self.server = Some(start(self.port, self.home.path()));
+        self.server = Some(start(self.port, &self.store));
     }
 
     pub async fn submit(&self, names: &[&str]) -> Vec<UploadSeq> {

@@ -15,17 +15,22 @@ use futures::TryStreamExt;
 
 use super::{STORE, check};
 
-/// The bucket [`STATE_BUCKET`] of a broker. `dih setup` makes it.
+/// A bucket of a broker. `dih setup` makes it.
 #[derive(Clone, Debug)]
 pub struct KvState {
     bucket: Store,
 }
 
 impl KvState {
-    /// Looks the bucket up; refuses, naming the remedy, where there is none.
+    /// The bucket [`STATE_BUCKET`].
     pub async fn open(client: async_nats::Client) -> Result<Self, StoreError> {
-        let action = format!("open the bucket `{STATE_BUCKET}`");
-        match jetstream::new(client).get_key_value(STATE_BUCKET).await {
+        Self::open_bucket(client, STATE_BUCKET).await
+    }
+
+    /// Looks the bucket up; refuses, naming the remedy, where there is none.
+    pub async fn open_bucket(client: async_nats::Client, name: &str) -> Result<Self, StoreError> {
+        let action = format!("open the bucket `{name}`");
+        match jetstream::new(client).get_key_value(name).await {
             Ok(bucket) => Ok(Self { bucket }),
             Err(e) if e.kind() == KeyValueErrorKind::GetBucket && is_missing(&e) => {
                 let remedy = "run `dih setup`, which makes it".into();

@@ -80,7 +80,7 @@ impl Stream {
         self.waiting.extend(arrivals);
         while let Some(image) = self.waiting.pop_front() {
             let upload = Some(image.upload);
-            let delivery = Delivery { input: ImageStored { image }, upload, attempt: 1 };
+            let delivery = Delivery { input: ImageStored { image }, upload, received_at: None, attempt: 1 };
             let outcome = self.stage.process(delivery).await.expect("nothing can fail here");
             self.hear(outcome.notices);
         }

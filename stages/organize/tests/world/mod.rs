@@ -205,7 +205,7 @@ impl World {
         let (index, blobs, state) = (self.index.clone(), self.blobs.clone(), self.state.clone());
         let cut = Cut::new(&self.config, Limits::default(), space(), index, blobs, state, Bench::new(Some(2)));
         let input = CutRequested { dataset: name(), request: request.into() };
-        cut.process(Delivery { input, upload: None, attempt: 1 }).await
+        cut.process(Delivery { input, upload: None, received_at: None, attempt: 1 }).await
     }
 
     pub async fn cut(&self, request: &str) -> (DatasetPublished, Vec<Answer>) {

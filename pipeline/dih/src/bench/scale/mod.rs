@@ -143,12 +143,12 @@ impl<'a> Scale<'a> {
             previews.keep(image.id, Fresh::new(decoded.size, decoded.preview)).await?;
             let begun = process_cpu();
             let upload = Some(image.upload);
-            let delivery = Delivery { input: ImageStored { image }, upload, attempt: 1 };
+            let delivery = Delivery { input: ImageStored { image }, upload, received_at: None, attempt: 1 };
             let went_on = match went_on(dedupe.process(delivery).await.map_err(failed)?) {
                 Some(image) => {
                     index.put_vector(image.id, self.space(), &vector).await?;
                     let input = ImageEmbedded { image, label_score: None, space: self.space().clone() };
-                    let delivery = Delivery { input, upload, attempt: 1 };
+                    let delivery = Delivery { input, upload, received_at: None, attempt: 1 };
                     went_on(cluster.process(delivery).await.map_err(failed)?).is_some()
                 }
                 None => false,
