@@ -2,11 +2,17 @@
 
 mod bucket;
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
+use dih_core::event::{Content, Upload};
+use dih_proto::Wire;
 use dih_stores::contract::weed::WeedServer;
 use dih_tests::World;
+use futures::StreamExt;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
 
 use bucket::SECRET_FILE;
 
@@ -62,6 +68,69 @@ async fn a_bucket_publishes_what_a_folder_does() -> Result<()> {
     assert!(shown.contains("s3://dih-flow/hub/one/datasets/crowd/1/manifest.parquet"), "{shown}");
     bucket.run(&["calibrate", "--photos", "2"])?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_photo_too_large_for_a_message_is_put_where_the_hub_says() -> Result<()> {
+    let server = WeedServer::start().await;
+    let world = World::new()?;
+    keep_in_bucket(&world, &server, "dih-links")?;
+    world.run(&["setup"])?;
+    let mut hub = world.start(&["run", "ingest"])?;
+    let keys = world.home().join("keys");
+    world.run(&["device", "add", "cam1", "--dir", &keys.to_string_lossy()])?;
+    let seed = fs::read_to_string(keys.join("cam1.nk"))?;
+    let sent = timeout(Duration::from_secs(120), send_by_link(&world, seed.trim())).await;
+    hub.kill()?;
+    hub.wait()?;
+    let (key, answer) = sent??;
+    assert!(key.starts_with("inbox/cam1/"), "{key}");
+    assert_eq!(
+        (answer["upload"].as_u64(), answer["reason"].as_str()),
+        (Some(1), Some("unsupported_format")),
+        "{answer}"
+    );
+    Ok(())
+}
+
+/// As a device does: asks, puts, says where it is, and listens. Gives the key and the answer.
+async fn send_by_link(world: &World, seed: &str) -> Result<(String, Value)> {
+    let photo = vec![7; 9 << 20];
+    // Whoever asks second finds it there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let port = world.home().join("broker/port");
+    let client = loop {
+        let options = async_nats::ConnectOptions::with_nkey(seed.to_owned()).custom_inbox_prefix("_INBOX_cam1");
+        // The broker of the last command may be ending, and that of the hub starting.
+        let at = format!("127.0.0.1:{}", fs::read_to_string(&port).unwrap_or_default().trim());
+        match options.connect(at).await {
+            Ok(client) => break client,
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    };
+    let mut answers = client.subscribe("dih.v1.answer.cam1.json").await?;
+    let hash: String = Sha256::digest(&photo).iter().map(|byte| format!("{byte:02x}")).collect();
+    let link = loop {
+        // Nobody answers until the hub is up.
+        match client.request("dih.v1.link.cam1", hash.clone().into()).await {
+            Ok(link) => break link,
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    };
+    let link: Value = serde_json::from_slice(&link.payload)?;
+    let (url, key) = (link["url"].as_str().context("a URL")?, link["key"].as_str().context("a key")?);
+    reqwest::Client::new().put(url).body(photo).send().await?.error_for_status()?;
+    let upload = Upload {
+        device: "cam1".parse()?,
+        labels: vec!["shirt".parse()?],
+        content: Content::Stored(key.parse()?),
+        source: None,
+        captured_at: None,
+        attributes: Default::default(),
+    };
+    client.publish("dih.v1.upload.cam1", upload.encode().into()).await?;
+    let answer = answers.next().await.context("an answer")?;
+    Ok((key.to_owned(), serde_json::from_slice(&answer.payload)?))
 }
 
 #[tokio::test(flavor = "multi_thread")]

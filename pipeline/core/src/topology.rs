@@ -35,6 +35,8 @@ pub const VERDICTS: &str = "VERDICTS";
 pub const REVISIONS: &str = "REVISIONS";
 pub const EVENTS: &str = "EVENTS";
 pub const DEAD: &str = "DEAD";
+/// Of a site: holds its uploads while it is offline.
+pub const OUTBOX: &str = "OUTBOX";
 
 pub const STREAMS: &[StreamSpec] = &[
     StreamSpec {

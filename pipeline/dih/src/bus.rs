@@ -162,7 +162,13 @@ pub fn server(broker: &config::Broker) -> anyhow::Result<PathBuf> {
 }
 
 fn options(broker: &config::Broker) -> topology::Options {
-    topology::Options { replicas: broker.replicas, lease: broker.lease.0, ..topology::Options::default() }
+    topology::Options {
+        replicas: broker.replicas,
+        lease: broker.lease.0,
+        bytes_max: broker.bytes_max.by_stream(),
+        sites: broker.sites.clone(),
+        ..topology::Options::default()
+    }
 }
 
 fn listeners(devices: &config::Devices) -> broker::Options {

@@ -122,6 +122,7 @@ mod tests {
             "dih import --open-images oi --photos photos --check",
             "dih taxonomy show Animal",
             "dih taxonomy map --classes labels.txt",
+            "dih setup --site",
             "dih dead ls",
             "dih dead show 3",
             "dih dead replay 3",

@@ -22,6 +22,7 @@ pub mod idle;
 mod input;
 pub mod jobs;
 pub mod ledger;
+pub mod links;
 mod outgoing;
 mod publish;
 mod run;

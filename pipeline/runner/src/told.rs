@@ -45,8 +45,8 @@ struct Of<'a> {
     source: Option<&'a str>,
 }
 
-impl<'a> Of<'a> {
-    fn of(repeat: &'a Repeat) -> Self {
+impl<'a> From<&'a Repeat> for Of<'a> {
+    fn from(repeat: &'a Repeat) -> Self {
         Self { upload: repeat.of_upload.0, source: repeat.of_source.as_deref() }
     }
 }
@@ -79,7 +79,7 @@ fn short(answer: &Answer) -> Short<'_> {
         image: answer.image.map(|image| image.as_uuid().simple().to_string()),
         source: answer.source.as_deref(),
         labels: answer.labels.iter().map(|label| label.as_str()).collect(),
-        of: answer.repeat.as_ref().map(Of::of),
+        of: answer.repeat.as_ref().map(Of::from),
         at_ms: answer.at.0,
     }
 }

@@ -4,7 +4,7 @@
 //! Crash    safe at any line: making twice changes nothing.
 //! Weak at  storage and replicas are an operator's choice: they are set when made, not compared.
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use async_nats::jetstream::{
     consumer::{AckPolicy, pull},
@@ -16,7 +16,7 @@ use dih_core::{
     Class, Classify,
     config::ByteSize,
     topology::{
-        BUCKETS, CONSUMERS, ConsumerSpec, Keep, LEASE, QUOTA_BUCKET, STREAMS, StreamSpec, TRIES_BUCKET, UPLOADS,
+        BUCKETS, CONSUMERS, ConsumerSpec, Keep, LEASE, OUTBOX, QUOTA_BUCKET, STREAMS, StreamSpec, TRIES_BUCKET, UPLOADS,
     },
 };
 
@@ -32,15 +32,18 @@ pub struct Options {
     pub replicas: usize,
     /// Keep everything in memory: for tests only.
     pub in_memory: bool,
-    /// Most bytes that may wait in UPLOADS; more uploads are refused, none is dropped. None: as the disk allows.
-    pub uploads_bytes_max: Option<ByteSize>,
+    /// Most bytes that a stream may hold, by its name; a full one refuses what is new, and drops nothing. Where none is
+    /// given: as the disk allows.
+    pub bytes_max: BTreeMap<&'static str, ByteSize>,
+    /// JetStream domains of sites that keep uploads in a stream of their own while they are offline.
+    pub sites: Vec<String>,
     /// Time without a sign of life after which a message goes to another replica.
     pub lease: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { replicas: 1, in_memory: false, uploads_bytes_max: None, lease: LEASE }
+        Self { replicas: 1, in_memory: false, bytes_max: BTreeMap::new(), sites: Vec::new(), lease: LEASE }
     }
 }
 
@@ -51,6 +54,9 @@ const TRIES_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How long it is known what a device sent within an hour; what waits longer counts anew.
 const QUOTA_KEPT: Duration = Duration::from_secs(2 * 24 * 3600);
+
+/// How long a site may be offline without a loss.
+pub const OUTBOX_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// Something in the broker that is not as the table says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,6 +112,25 @@ pub async fn setup(connection: &Connection, options: &Options) -> Result<(), Bus
     Ok(())
 }
 
+/// Makes the stream in which a site keeps uploads until the hub has fetched them, at the site's own broker.
+///
+/// What the hub fetched stays for [`OUTBOX_KEPT`], so `bytes_max` must hold what comes within it; when it is full, devices are
+/// told so.
+pub async fn setup_site(connection: &Connection, bytes_max: Option<ByteSize>) -> Result<(), BusError> {
+    let uploads = STREAMS.iter().find(|spec| spec.name == UPLOADS).expect("a row of the table");
+    let options =
+        Options { bytes_max: bytes_max.map(|most| (UPLOADS, most)).into_iter().collect(), ..Options::default() };
+    let config = stream::Config {
+        name: OUTBOX.to_owned(),
+        // The hub reads it, so no consumer of ours ever ends a message.
+        retention: RetentionPolicy::Limits,
+        max_age: OUTBOX_KEPT,
+        ..stream_config(uploads, &options)
+    };
+    let made = connection.jetstream().create_or_update_stream(config).await;
+    made.map(drop).map_err(|e| BusError::unavailable(format!("make the stream {OUTBOX}"), e))
+}
+
 /// Fails with every difference between the broker and the table.
 pub async fn check(connection: &Connection, options: &Options) -> Result<(), TopologyError> {
     let mut found = Differences::default();
@@ -131,7 +156,8 @@ pub async fn check(connection: &Connection, options: &Options) -> Result<(), Top
 }
 
 fn stream_config(spec: &StreamSpec, options: &Options) -> stream::Config {
-    let bytes_max = options.uploads_bytes_max.filter(|_| spec.name == UPLOADS);
+    let bytes_max = options.bytes_max.get(spec.name);
+    let sources = options.sites.iter().filter(|_| spec.name == UPLOADS).map(|site| outbox(site));
     let config = stream::Config {
         name: spec.name.to_owned(),
         subjects: spec.subjects.iter().map(ToString::to_string).collect(),
@@ -142,6 +168,7 @@ fn stream_config(spec: &StreamSpec, options: &Options) -> stream::Config {
         max_bytes: bytes_max.map_or(-1, |size| i64::try_from(size.0).unwrap_or(i64::MAX)),
         // A full stream refuses what is new: dropping what is old would lose it.
         discard: DiscardPolicy::New,
+        sources: Some(sources.collect()),
         max_messages: -1,
         max_messages_per_subject: -1,
         max_consumers: -1,
@@ -152,6 +179,18 @@ fn stream_config(spec: &StreamSpec, options: &Options) -> stream::Config {
         Keep::UntilDone => stream::Config { retention: RetentionPolicy::WorkQueue, ..config },
         Keep::Always => config,
         Keep::FirstOfSubject => stream::Config { max_messages_per_subject: 1, discard_new_per_subject: true, ..config },
+    }
+}
+
+/// The stream of a site. What it holds comes over as soon as the site is online, in order and once.
+fn outbox(site: &str) -> stream::Source {
+    stream::Source {
+        name: OUTBOX.to_owned(),
+        external: Some(stream::External {
+            api_prefix: format!("$JS.{site}.API"),
+            delivery_prefix: Some(format!("dih.v1.outbox.{site}")),
+        }),
+        ..stream::Source::default()
     }
 }
 
@@ -197,6 +236,7 @@ async fn make_stream(connection: &Connection, spec: &StreamSpec, options: &Optio
             duplicate_window: wanted.duplicate_window,
             allow_direct: wanted.allow_direct,
             max_bytes: wanted.max_bytes,
+            sources: wanted.sources,
             num_replicas: wanted.num_replicas,
             ..found.config
         },
@@ -247,6 +287,16 @@ fn compare_stream(differences: &mut Differences, what: &str, found: &stream::Con
     differences.compare(what, "messages per subject", per_subject(found), per_subject(wanted));
     differences.compare(what, "duplicate window", found.duplicate_window, wanted.duplicate_window);
     differences.compare(what, "direct reads", found.allow_direct, wanted.allow_direct);
+    differences.compare(what, "most bytes", found.max_bytes, wanted.max_bytes);
+    differences.compare(what, "sites", sites(found), sites(wanted));
+}
+
+/// Where a stream takes from other ones.
+fn sites(config: &stream::Config) -> Vec<&str> {
+    let sources = config.sources.iter().flatten();
+    let mut sites: Vec<&str> = sources.filter_map(|s| Some(s.external.as_ref()?.api_prefix.as_str())).collect();
+    sites.sort_unstable();
+    sites
 }
 
 async fn compare_consumer(

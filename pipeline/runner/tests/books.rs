@@ -145,7 +145,7 @@ async fn a_photo_too_large_for_a_message_needs_a_blob_store() {
 async fn a_full_stream_refuses_uploads_and_says_what_to_do() {
     let world = World::new().await;
     let options = topology::Options {
-        uploads_bytes_max: Some(dih_core::config::ByteSize(2_000)),
+        bytes_max: [("UPLOADS", dih_core::config::ByteSize(2_000))].into(),
         ..topology::Options::default()
     };
     topology::setup(&world.connection, &options).await.expect("updated");

@@ -3,6 +3,8 @@
 mod gate;
 mod world;
 
+use std::io::{Read, Write};
+
 use data_encoding::HEXLOWER;
 use dih_core::{
     Delivery, DeviceId, Outcome, Stage, StageError,
@@ -170,6 +172,25 @@ async fn what_became_of_an_upload_is_told_to_its_device() {
     assert_eq!((&json["status"], &json["labels"][0]), (&"rejected".into(), &"hot dog".into()), "{json}");
     assert_eq!(json["source"], format!("sha256:{}", HEXLOWER.encode(&Sha256::digest(b"photo"))));
     running.stop().await.expect("ends in peace");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_tls_nobody_is_heard_in_plain_text() {
+    let (gate, cam1) = (Gate::open_by_tls().await, Cam::new("cam1"));
+    gate.admit(&[&cam1]).await;
+    let device = gate.nats(&cam1).await.expect("is let in");
+    let sent = device.jetstream.publish(subject::upload(&cam1.id), upload_of(&cam1.id).into()).await.expect("sent");
+    sent.await.expect("stored");
+    // A CONNECT of MQTT 3.1.1, which a plain listener answers.
+    let mut plain = std::net::TcpStream::connect(gate.mqtt).expect("it listens");
+    plain.set_read_timeout(Some(world::DEADLINE)).expect("can be set");
+    plain.write_all(b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00").expect("sent");
+    let mut answer = [0; 4];
+    let read = plain.read(&mut answer).unwrap_or(0);
+    assert!(read == 0 || answer[0] != 0x20, "it answered in plain text: {answer:?}");
+    let trusting_others = dih_runner::ConnectOptions { access: gate.broker.access().clone(), ..Default::default() };
+    let refused = dih_runner::Connection::connect(gate.broker.url(), trusting_others).await;
+    assert!(refused.is_err(), "a certificate that nobody knows");
 }
 
 #[tokio::test(flavor = "multi_thread")]

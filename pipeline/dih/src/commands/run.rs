@@ -10,7 +10,7 @@ use std::{
 
 use clap::Args;
 use dih_core::StageName;
-use dih_runner::{Health, gauges, idle::wait_until_idle};
+use dih_runner::{Health, gauges, idle::wait_until_idle, links};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     time::{MissedTickBehavior, interval},
@@ -90,6 +90,7 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     let healths = crew.healths().to_vec();
     let ended = tokio::select! {
         error = crew.failure() => Err(error),
+        error = links(app, &bus, &stages) => Err(error),
         () = stop.told() => {
             say("finishing what is in work; once more Ctrl-C ends at once");
             Ok(ended_early(&cmd))
@@ -159,6 +160,17 @@ impl Stop {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+/// Tells devices where to put large photos, where their uploads are taken in. Ends with an error only.
+async fn links(app: &App<'_>, bus: &Bus, stages: &[StageName]) -> anyhow::Error {
+    let serve = async {
+        if stages.contains(&StageName::Ingest) {
+            links::serve(bus.connection().clone(), bus.blobs(app)?).await?;
+        }
+        std::future::pending::<anyhow::Result<()>>().await
+    };
+    serve.await.err().unwrap_or_else(|| anyhow::anyhow!("nobody asks for links any more"))
 }
 
 /// Ends when all is settled, if that is asked for.

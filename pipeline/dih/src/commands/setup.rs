@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use clap::Args;
 use dih_core::ports::Blobs;
+use dih_runner::topology;
 use dih_stores::{
     blob::ObjectBlobs,
     s3::bucket::{self, Done, Keep, SetUp},
@@ -16,13 +17,21 @@ use crate::{
     index,
     model::{self, MAKE_SETUP},
     parts::{self, SEE_STORES},
-    problem::{Exit, OrProblem},
+    problem::{Exit, OrProblem, Problem},
 };
 
 #[derive(Debug, Args)]
-pub struct Cmd {}
+pub struct Cmd {
+    /// Make what the broker of a site needs, in place of a hub's: the stream that keeps uploads while it is offline. The
+    /// configuration names that broker.
+    #[arg(long)]
+    site: bool,
+}
 
-pub async fn run(app: &App<'_>, Cmd {}: Cmd) -> anyhow::Result<Exit> {
+pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
+    if cmd.site {
+        return set_up_site(app).await;
+    }
     let home = app.home()?;
     let bucket = set_up_bucket(app).await?;
     let bus = Bus::connect(&home, &app.config).await?;
@@ -61,6 +70,19 @@ pub async fn run(app: &App<'_>, Cmd {}: Cmd) -> anyhow::Result<Exit> {
     }
     app.out.line(format!("library   {}", library.display()))?;
     app.out.line(format!("model     {} has its hash", manifest.model_path().display()))?;
+    Ok(Exit::Done)
+}
+
+async fn set_up_site(app: &App<'_>) -> anyhow::Result<Exit> {
+    let broker = &app.config.broker;
+    if broker.url.is_none() {
+        let remedy = "name it in `broker.url`, with the login of its account SITE; see docs/devices.md";
+        return Err(Problem::usage("a site has a broker of its own, and none is named", remedy).into());
+    }
+    let bus = Bus::connect(&app.home()?, &app.config).await?;
+    topology::setup_site(bus.connection(), broker.bytes_max.uploads).await?;
+    let days = topology::OUTBOX_KEPT.as_secs() / (24 * 3600);
+    app.out.line(format!("{} keeps uploads for {days} days, until its hub fetches them", bus.connection().url()))?;
     Ok(Exit::Done)
 }
 

@@ -1,18 +1,22 @@
 //! The message broker: one that is named, or one of our own.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
 use dih_core::{
-    config::{Faults, HumanDuration},
-    topology,
+    config::{ByteSize, Faults, HumanDuration},
+    topology::{self, DEAD, EVENTS, IMAGES, REVISIONS, UPLOADS, VERDICTS},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::Url;
+
+/// The largest message and then some.
+const STREAM_BYTES_MIN: u64 = 16 << 20;
 
 /// The message broker.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -39,8 +43,47 @@ pub struct Broker {
     pub replicas: usize,
     /// Time without a sign of life of a stage after which its message goes to another replica, `1s` to `10m`.
     pub lease: HumanDuration,
+    /// JetStream domains of sites whose devices send to a broker of their own, which keeps what they send while it is
+    /// offline. See docs/devices.md.
+    pub sites: Vec<String>,
+    /// Most bytes that a stream may hold, `20GiB`. A full one refuses what is new: devices are told, stages wait, and nothing
+    /// is dropped. Left out: as the disk allows.
+    pub bytes_max: BytesMax,
     /// Where the embedded broker listens for devices. See docs/devices.md.
     pub devices: Devices,
+}
+
+/// Most bytes that a stream may hold.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct BytesMax {
+    /// Uploads that wait for ingest.
+    pub uploads: Option<ByteSize>,
+    /// What stages tell each other, some 2 kB a photo.
+    pub images: Option<ByteSize>,
+    /// First answers, some 2 kB each, kept for good.
+    pub verdicts: Option<ByteSize>,
+    /// Later answers, kept for good.
+    pub revisions: Option<ByteSize>,
+    /// Published versions and trained models, kept for good.
+    pub events: Option<ByteSize>,
+    /// Messages that no stage could process, as they came, kept for good.
+    pub dead: Option<ByteSize>,
+}
+
+impl BytesMax {
+    pub fn by_stream(&self) -> BTreeMap<&'static str, ByteSize> {
+        let Self { uploads, images, verdicts, revisions, events, dead } = *self;
+        let all = [
+            (UPLOADS, uploads),
+            (IMAGES, images),
+            (VERDICTS, verdicts),
+            (REVISIONS, revisions),
+            (EVENTS, events),
+            (DEAD, dead),
+        ];
+        all.into_iter().filter_map(|(stream, bytes)| Some((stream, bytes?))).collect()
+    }
 }
 
 /// Where the embedded broker listens for devices, which `dih device add` gives their keys.
@@ -70,6 +113,8 @@ impl Default for Broker {
             nats_server: None,
             replicas: 1,
             lease: HumanDuration(topology::LEASE),
+            sites: Vec::new(),
+            bytes_max: BytesMax::default(),
             devices: Devices::default(),
         }
     }
@@ -96,6 +141,15 @@ impl Broker {
             let safe = self.allow_plaintext || !is_plain_to_others(url);
             let hint = "write `tls://`, or say that this is wanted with `broker.allow_plaintext = true`";
             faults.require(safe, "broker.url", "is plain text to another machine", hint);
+        }
+        let token =
+            |site: &String| !site.is_empty() && site.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+        let sites = self.sites.iter().all(token);
+        faults.require(sites, "broker.sites", "holds what is no domain", "use letters, digits, `-` and `_`");
+        let small = |(stream, bytes): (&'static str, ByteSize)| (bytes.0 < STREAM_BYTES_MIN).then_some(stream);
+        if let Some(stream) = self.bytes_max.by_stream().into_iter().find_map(small) {
+            let path = format!("broker.bytes_max.{}", stream.to_lowercase());
+            faults.add(path, "is less than the largest message", "try `1GiB`");
         }
         self.check_devices(faults);
     }
@@ -171,6 +225,13 @@ mod tests {
         check("devices = { mqtt = \"0.0.0.0:8883\", cert_file = \"c\" }", &["broker.devices.key_file"]);
         check("allow_plaintext = true\ndevices.listen = \"10.0.0.1:4222\"", &["broker.devices.listen"]);
         check("url = \"tls://h\"\ndevices.mqtt = \"127.0.0.1:1883\"", &["broker.devices"]);
+    }
+
+    #[test]
+    fn budgets_hold_a_message_and_sites_are_names() {
+        check("bytes_max.uploads = \"20GiB\"\nsites = [\"site1\"]", &[]);
+        check("bytes_max.dead = \"1MiB\"", &["broker.bytes_max.dead"]);
+        check("sites = [\"a.b\"]", &["broker.sites"]);
     }
 
     #[test]

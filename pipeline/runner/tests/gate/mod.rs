@@ -3,7 +3,7 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::{Arc, Mutex},
     time::Duration,
@@ -16,7 +16,7 @@ use dih_core::{
 };
 use dih_runner::{
     Broker, ConnectOptions, Connection,
-    broker::{Options, guard_main, inbox_prefix, keys},
+    broker::{Options, Tls, guard_main, inbox_prefix, keys},
     topology,
 };
 use rumqttc::{AsyncClient, ConnectReturnCode, EventLoop, MqttOptions, Packet, QoS};
@@ -37,8 +37,13 @@ pub fn guard_entry() {
 pub struct Gate {
     pub broker: Broker,
     pub hub: Connection,
-    mqtt: SocketAddr,
-    home: tempfile::TempDir,
+    pub mqtt: SocketAddr,
+    ca_file: Option<PathBuf>,
+    _home: tempfile::TempDir,
+}
+
+fn free_address() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("a free port")
 }
 
 pub struct Cam {
@@ -60,16 +65,32 @@ impl Cam {
 impl Gate {
     pub async fn open() -> Self {
         let home = tempfile::tempdir().expect("a temporary directory");
-        let mqtt = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|l| l.local_addr()).expect("a free port");
-        let options = Options { mqtt: Some(mqtt), ..Options::default() };
+        Self::with(Options { mqtt: Some(free_address()), ..Options::default() }, None, home).await
+    }
+
+    /// With a certificate that nobody knows, at both listeners.
+    pub async fn open_by_tls() -> Self {
+        let home = tempfile::tempdir().expect("a temporary directory");
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate");
+        let (cert_file, key_file) = (home.path().join("cert.pem"), home.path().join("key.pem"));
+        std::fs::write(&cert_file, made.cert.pem()).expect("written");
+        std::fs::write(&key_file, made.signing_key.serialize_pem()).expect("written");
+        let tls = Some(Tls { cert_file: cert_file.clone(), key_file });
+        let options = Options { listen: Some(free_address()), mqtt: Some(free_address()), tls };
+        Self::with(options, Some(cert_file), home).await
+    }
+
+    async fn with(options: Options, ca_file: Option<PathBuf>, home: tempfile::TempDir) -> Self {
         let mut guard = Command::new(std::env::current_exe().expect("we run"));
         guard.args([ENTRY, "--exact", "--nocapture", "--test-threads", "1", "--"]);
         guard.env("DIH_TEST_GUARD_HOME", home.path()).env("DIH_TEST_GUARD_OPTIONS", options.to_string());
         let broker = Broker::attach_with(home.path(), &nats_server(), &options, guard).await.expect("a broker");
-        let access = ConnectOptions { access: broker.access().clone(), ..ConnectOptions::default() };
+        let access =
+            ConnectOptions { access: broker.access().clone(), ca_file: ca_file.clone(), ..ConnectOptions::default() };
         let hub = Connection::connect(broker.url(), access).await.expect("it answers");
         topology::setup(&hub, &topology::Options::default()).await.expect("made");
-        Self { broker, hub, mqtt, home }
+        let mqtt = options.mqtt.expect("one was given");
+        Self { broker, hub, mqtt, ca_file, _home: home }
     }
 
     pub async fn admit(&self, cams: &[&Cam]) {
@@ -90,7 +111,12 @@ impl Gate {
     pub async fn nats(&self, cam: &Cam) -> Result<NatsDevice, async_nats::ConnectError> {
         let errors = Arc::new(Mutex::new(Vec::new()));
         let heard = errors.clone();
-        let client = async_nats::ConnectOptions::with_nkey(cam.given.seed.expose().to_owned())
+        let options = async_nats::ConnectOptions::with_nkey(cam.given.seed.expose().to_owned());
+        let options = match &self.ca_file {
+            Some(ca_file) => options.add_root_certificates(ca_file.clone()),
+            None => options,
+        };
+        let client = options
             .custom_inbox_prefix(inbox_prefix(&cam.id))
             .max_reconnects(1)
             .event_callback(move |event| {
@@ -121,7 +147,9 @@ impl Gate {
             options.set_credentials(user, password).set_max_packet_size(9 << 20, 9 << 20);
             let (client, mut events) = AsyncClient::new(options, 100);
             match events.poll().await {
-                Ok(rumqttc::Event::Incoming(Packet::ConnAck(_))) => return Some(MqttDevice { client, events }),
+                Ok(rumqttc::Event::Incoming(Packet::ConnAck(_))) => {
+                    return Some(MqttDevice { client, events, heard: Vec::new() });
+                }
                 Err(rumqttc::ConnectionError::ConnectionRefused(
                     ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
                 )) => return None,
@@ -151,6 +179,7 @@ impl NatsDevice {
 pub struct MqttDevice {
     client: AsyncClient,
     events: EventLoop,
+    heard: Vec<(String, Vec<u8>)>,
 }
 
 impl MqttDevice {
@@ -174,11 +203,10 @@ impl MqttDevice {
 
     /// The next message: its topic and body.
     pub async fn message(&mut self) -> (String, Vec<u8>) {
-        self.next(|packet| match packet {
-            Packet::Publish(message) => Some((message.topic.clone(), message.payload.to_vec())),
-            _ => None,
-        })
-        .await
+        if self.heard.is_empty() {
+            self.next(|packet| matches!(packet, Packet::Publish(_)).then_some(())).await;
+        }
+        self.heard.remove(0)
     }
 
     /// Waits until the server has thrown us out.
@@ -190,10 +218,12 @@ impl MqttDevice {
     async fn next<T>(&mut self, mut wanted: impl FnMut(&Packet) -> Option<T>) -> T {
         let wait = async {
             loop {
-                let event = self.events.poll().await.expect("connected");
-                if let rumqttc::Event::Incoming(packet) = event
-                    && let Some(found) = wanted(&packet)
-                {
+                let rumqttc::Event::Incoming(packet) = self.events.poll().await.expect("connected") else { continue };
+                // It may come before the word that is waited for.
+                if let Packet::Publish(message) = &packet {
+                    self.heard.push((message.topic.clone(), message.payload.to_vec()));
+                }
+                if let Some(found) = wanted(&packet) {
                     return found;
                 }
             }
