@@ -234,6 +234,11 @@ impl BlobKey {
         Self::of_image("previews", image, ".jpg")
     }
 
+    /// What is needed to compare it with others, where processes share that: `features/ab/<image>`.
+    pub fn features(image: ImageId) -> Self {
+        Self::of_image("features", image, "")
+    }
+
     /// Upright JPEG without metadata in publication size: `pictures/ab/<image>.jpg`.
     pub fn picture(image: ImageId) -> Self {
         Self::of_image("pictures", image, ".jpg")

@@ -135,6 +135,14 @@ pub trait Index: Send + Sync + fmt::Debug {
     /// Inserts the record if its id is free (with its upright fingerprint), then reads back whoever holds it.
     async fn claim(&self, record: &Record) -> Result<Record, StoreError>;
     async fn get(&self, id: ImageId) -> Result<Option<Record>, StoreError>;
+    /// Like [`Index::get`] for each, in their order, where a request costs more than a record.
+    async fn get_all(&self, ids: &[ImageId]) -> Result<Vec<Option<Record>>, StoreError> {
+        let mut records = Vec::with_capacity(ids.len());
+        for id in ids {
+            records.push(self.get(*id).await?);
+        }
+        Ok(records)
+    }
     /// Changes fields of a record that is there; `NotFound` otherwise.
     async fn change(&self, id: ImageId, change: &Change) -> Result<(), StoreError>;
     /// Like [`Index::change`], but only while the record's state is one of `from`: a compare-and-set. True when this

@@ -84,7 +84,10 @@ impl Crew {
         match spec.name {
             Ingest::CONSUMER => {
                 let stage = Ingest::new(config.ingest.clone(), blobs.clone(), previews.clone(), bench.clone());
-                self.run(stage.limited(p.quotas.clone()), p, to, config);
+                let stage = stage.limited(p.quotas.clone());
+                // Who needs the index of others has no stage beside it that has seen the pixels.
+                let stage = if config.stores.qdrant.url.is_some() { stage.sharing() } else { stage };
+                self.run(stage, p, to, config);
             }
             Dedupe::CONSUMER => {
                 let rules = config.verify.clone();

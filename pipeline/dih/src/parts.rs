@@ -90,7 +90,12 @@ impl Parts {
         let confirm = config.repeats.confirm.clone();
         let error = config.calibration.of(repeats::SETTING, confirm.agreement_min);
         let prover = Prover::new(previews.clone(), bench.clone(), confirm, config.repeats.cached);
-        let prover = Arc::new(prover.calibrated(error));
+        let prover = prover.calibrated(error);
+        let prover = match config.stores.qdrant.url {
+            Some(_) => prover.sharing(blobs.clone()),
+            None => prover,
+        };
+        let prover = Arc::new(prover);
         let state = bus.state().await?;
         let quotas = bus.quotas(config.devices).await?;
         let taxonomy = config.taxonomy.load().or_problem("the taxonomy cannot be used", "correct `[taxonomy]`")?;

@@ -39,6 +39,11 @@ pub struct Fresh {
 }
 
 impl Fresh {
+    /// As everybody else will see it.
+    pub fn preview(&self) -> &Preview {
+        &self.preview
+    }
+
     /// `original` is the size of the picture that the preview was made of. CPU work.
     pub fn new(original: Size, preview: Preview) -> Self {
         if original.pixels() <= SMALL_PIXELS {

@@ -11,9 +11,10 @@ use std::{
 };
 
 use dih_core::{
-    Class, ImageId, StageError, UploadSeq,
+    BlobKey, Class, ImageId, StageError, UploadSeq,
     calibration::Calibrated,
     image::Thumbnail,
+    ports::{Blobs, StoreError},
     record::Record,
     repeat::{FoundBy, Twin},
     work::Bench,
@@ -40,13 +41,21 @@ pub struct Prover {
     bench: Bench,
     policy: Policy,
     cache: Mutex<LruCache<ImageId, Arc<Features>>>,
+    /// Where ingest leaves features for all processes, if it does.
+    shared: Option<Arc<dyn Blobs>>,
     error: Option<Calibrated>,
 }
 
 impl Prover {
     /// `cached`: pictures whose features stay in memory, about 25 kB each.
     pub fn new(previews: Arc<Previews>, bench: Bench, policy: Policy, cached: NonZeroUsize) -> Self {
-        Self { previews, bench, policy, cache: Mutex::new(LruCache::new(cached)), error: None }
+        Self { previews, bench, policy, cache: Mutex::new(LruCache::new(cached)), shared: None, error: None }
+    }
+
+    /// Looks for features that ingest left before it reads a preview.
+    #[must_use]
+    pub fn sharing(self, blobs: Arc<dyn Blobs>) -> Self {
+        Self { shared: Some(blobs), ..self }
     }
 
     /// Keeps the measured error of its policy, for the lineage of what it proves.
@@ -123,12 +132,27 @@ impl Prover {
         if let Some(known) = self.lock().get(&id) {
             return Ok(Some(known.clone()));
         }
+        if let Some(shared) = self.shared(id).await? {
+            let shared = Arc::new(shared);
+            self.lock().put(id, shared.clone());
+            return Ok(Some(shared));
+        }
         let Some(preview) = self.previews.find(id).await? else { return Ok(None) };
         let described = self.bench.run(move || describe(&preview)).await?;
         let unreadable = || StageError::new(Class::BadInput, format!("the stored preview of {id} is no picture"));
         let described = Arc::new(described.ok_or_else(unreadable)?);
         self.lock().put(id, described.clone());
         Ok(Some(described))
+    }
+
+    /// None where nobody left any, or in a form that this version does not read.
+    async fn shared(&self, id: ImageId) -> Result<Option<Features>, StageError> {
+        let Some(blobs) = &self.shared else { return Ok(None) };
+        match blobs.get(&BlobKey::features(id)).await {
+            Ok(bytes) => Ok(Features::from_bytes(&bytes)),
+            Err(StoreError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<ImageId, Arc<Features>>> {
@@ -147,4 +171,57 @@ fn later_first<'a, T>(own: UploadSeq, other: &Record, here: &'a T, there: &'a T)
 
 fn describe(preview: &Preview) -> Option<Features> {
     Pixels::new(preview.width, preview.height, &preview.rgb).map(features)
+}
+
+#[cfg(test)]
+mod tests {
+    use dih_core::{
+        Epoch,
+        config::ByteSize,
+        event::Image,
+        image::{Fingerprint, Fingerprints, Format, Measures, Size},
+        record::Record,
+    };
+    use dih_imaging::sample;
+    use dih_stores::blob::ObjectBlobs;
+
+    use super::*;
+
+    fn record(upload: u64, preview: &Preview) -> Record {
+        Record::claimed(Image {
+            id: ImageId::of_bytes(&upload.to_le_bytes()),
+            upload: UploadSeq(upload),
+            epoch: Epoch(0),
+            device: "cam1".parse().expect("valid"),
+            labels: vec!["shirt".parse().expect("valid")],
+            source: None,
+            captured_at: None,
+            attributes: Default::default(),
+            format: Format::Jpeg,
+            size: Size { width: preview.width, height: preview.height },
+            bytes: 1,
+            measures: Measures::default(),
+            fingerprints: Fingerprints { orientations: [Fingerprint(0); 8], parts: None },
+            thumbnail: Some(thumbnail(preview)),
+            lineage: Vec::new(),
+        })
+    }
+
+    #[tokio::test]
+    async fn what_ingest_left_is_enough_to_compare_by() {
+        let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
+        let preview = sample::photo(3, 400, 300);
+        let (first, second) = (record(1, &preview), record(2, &preview));
+        for record in [&first, &second] {
+            let features = describe(&preview).expect("a picture").to_bytes();
+            blobs.create(&BlobKey::features(record.id()), features.into()).await.expect("memory");
+        }
+        let bench = Bench::new(Some(1));
+        let previews = Arc::new(Previews::new(blobs.clone(), bench.clone(), ByteSize::mib(1)));
+        let prover = || Prover::new(previews.clone(), bench.clone(), Policy::default(), NonZeroUsize::MIN);
+        let candidate = || Candidate { record: Arc::new(first.clone()), found_by: FoundBy::Content };
+        let twins = prover().sharing(blobs).twins(&second, vec![candidate()]).await.expect("compares");
+        assert_eq!(twins.iter().map(|twin| twin.id).collect::<Vec<_>>(), [first.id()]);
+        prover().twins(&second, vec![candidate()]).await.expect_err("neither preview nor original is there");
+    }
 }

@@ -124,7 +124,7 @@ const RAW: &str = "dih.v1.raw.";
 fn raw(subject: &str, photo: Bytes) -> Result<Upload, Unreadable> {
     let wrong = |problem: String| Unreadable::Subject { subject: subject.to_owned(), problem };
     let device = subject::sender(subject).ok_or_else(|| wrong("it names no device".to_owned()))?;
-    let label = subject.rsplit('.').next().unwrap_or_default();
+    let label = subject.strip_prefix(RAW).and_then(|rest| rest.split_once('.')).map_or("", |(_, label)| label);
     let label = percent_encoding::percent_decode_str(label).decode_utf8();
     let label = label.map_err(|e| wrong(format!("its label is no percent-encoded UTF-8: {e}")))?;
     let label = Label::new(label).map_err(|e| wrong(e.to_string()))?;

@@ -56,6 +56,10 @@ impl Index for MeteredIndex {
         measured(INDEX, "get", self.0.get(id)).await
     }
 
+    async fn get_all(&self, ids: &[ImageId]) -> Result<Vec<Option<Record>>, StoreError> {
+        measured(INDEX, "get_all", self.0.get_all(ids)).await
+    }
+
     async fn change(&self, id: ImageId, change: &Change) -> Result<(), StoreError> {
         measured(INDEX, "change", self.0.change(id, change)).await
     }

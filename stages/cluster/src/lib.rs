@@ -49,11 +49,12 @@ impl Cluster {
         own: &Record,
         suspects: impl Iterator<Item = &NearVector> + Send,
     ) -> Result<Settlement, StageError> {
-        let mut candidates = Vec::new();
-        for NearVector { image, cosine } in suspects {
-            let record = self.index.get(image.id).await?.map(Arc::new);
-            candidates.extend(record.map(|record| Candidate { record, found_by: FoundBy::Vector { cosine: *cosine } }));
-        }
+        let (ids, cosines): (Vec<ImageId>, Vec<f32>) = suspects.map(|n| (n.image.id, n.cosine)).unzip();
+        let records = if ids.is_empty() { Vec::new() } else { self.index.get_all(&ids).await? };
+        let candidate = |(record, cosine): (Option<Record>, f32)| {
+            Some(Candidate { record: Arc::new(record?), found_by: FoundBy::Vector { cosine } })
+        };
+        let candidates = records.into_iter().zip(cosines).filter_map(candidate).collect();
         let twins = self.prover.twins(own, candidates).await?;
         Ok(settle(own.id(), own.order(), &twins))
     }

@@ -1,7 +1,8 @@
 //! Ingest: turns an upload into a stored, measured picture, or refuses it.
 //!
 //! Takes    `Upload`. Gives `ImageStored`, or rejects with the reason of the decoder.
-//! Keeps    the original bytes and, of a large one, the preview, keyed by content: written once, the same whoever writes.
+//! Keeps    the original bytes, of a large one the preview, and what other processes compare it by, keyed by content: written
+//!          once, the same whoever writes.
 //! Crash    safe at any line: a second delivery writes the same blobs and says the same.
 //! Weak at  a claim-check upload whose bytes never arrive is tried for minutes before it is dead-lettered.
 
@@ -22,7 +23,11 @@ use dih_core::{
     verdict::{Answer, Decision, Status},
     work::Bench,
 };
-use dih_imaging::{Decoded, Limits, Refusal, read};
+use dih_imaging::{
+    Decoded, Limits, Preview, Refusal,
+    confirm::{Pixels, features},
+    read,
+};
 use dih_previews::{Fresh, Previews};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,6 +54,8 @@ struct Developed {
     fingerprints: Fingerprints,
     thumbnail: Thumbnail,
     preview: Fresh,
+    /// What it takes to compare the picture with others, where that is shared.
+    features: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -58,17 +65,25 @@ pub struct Ingest {
     previews: Arc<Previews>,
     bench: Bench,
     quotas: Option<Arc<dyn Quotas>>,
+    shares: bool,
 }
 
 impl Ingest {
     pub fn new(config: Config, blobs: Arc<dyn Blobs>, previews: Arc<Previews>, bench: Bench) -> Self {
-        Self { config, blobs, previews, bench, quotas: None }
+        Self { config, blobs, previews, bench, quotas: None, shares: false }
     }
 
     /// Refuses what is over the quota of its device.
     #[must_use]
     pub fn limited(self, quotas: Arc<dyn Quotas>) -> Self {
         Self { quotas: Some(quotas), ..self }
+    }
+
+    /// Leaves what it takes to compare a picture with others in the blob store: processes without its pixels need not
+    /// decode it again.
+    #[must_use]
+    pub fn sharing(self) -> Self {
+        Self { shares: true, ..self }
     }
 
     async fn bytes_of(&self, upload: &Upload) -> Result<Bytes, StageError> {
@@ -94,12 +109,14 @@ impl Ingest {
 
     /// Hashes, decodes and measures on the bench.
     async fn develop(&self, bytes: Bytes) -> Result<(ImageId, Result<Developed, Refusal>), StageError> {
-        let limits = self.config.limits.clone();
+        let (limits, shares) = (self.config.limits.clone(), self.shares);
         let job = move || {
             let begun = Instant::now();
             let developed = read(&bytes, &limits).map(|decoded| {
                 let Decoded { format, size, preview, measures, fingerprints, thumbnail, .. } = decoded;
-                Developed { format, size, measures, fingerprints, thumbnail, preview: Fresh::new(size, preview) }
+                let preview = Fresh::new(size, preview);
+                let features = shares.then(|| described(preview.preview())).flatten();
+                Developed { format, size, measures, fingerprints, thumbnail, preview, features }
             });
             let outcome = if developed.is_ok() { "decoded" } else { "refused" };
             metrics::histogram!(DECODE_SECONDS, "outcome" => outcome).record(begun.elapsed());
@@ -129,6 +146,9 @@ impl Stage for Ingest {
             }
         };
         self.blobs.create(&BlobKey::original(id), bytes).await?;
+        if let Some(features) = &developed.features {
+            self.blobs.create(&BlobKey::features(id), features.clone().into()).await?;
+        }
         let image = describe(number, id, &upload, &developed, size);
         self.previews.keep(id, developed.preview).await?;
         if let Content::Stored(key) = &upload.content {
@@ -136,6 +156,10 @@ impl Stage for Ingest {
         }
         Ok(Outcome::emit(Notice::Stored(ImageStored { image })))
     }
+}
+
+fn described(preview: &Preview) -> Option<Vec<u8>> {
+    Some(features(Pixels::new(preview.width, preview.height, &preview.rgb)?).to_bytes())
 }
 
 fn describe(number: UploadSeq, id: ImageId, upload: &Upload, developed: &Developed, bytes: u64) -> Image {

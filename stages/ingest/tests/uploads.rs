@@ -37,6 +37,10 @@ impl World {
         Self { blobs, ingest }
     }
 
+    fn sharing(self) -> Self {
+        Self { ingest: self.ingest.sharing(), ..self }
+    }
+
     async fn send(&self, content: Content, at: i64) -> Notice {
         let labels = vec!["shirt".parse().expect("valid")];
         let upload =
@@ -64,6 +68,16 @@ fn photo() -> Bytes {
     bmp.extend([0; 24]);
     bmp.extend((0..pixels).map(|at| u8::try_from(at % 251).expect("below 251")));
     bmp.into()
+}
+
+#[tokio::test]
+async fn what_compares_a_picture_is_left_for_others_where_that_is_wanted() {
+    let (alone, among_others) = (World::new(None), World::new(None).sharing());
+    let key = BlobKey::features(ImageId::of_bytes(&photo()));
+    for (world, left) in [(alone, false), (among_others, true)] {
+        assert!(matches!(world.send(Content::Inline(photo()), 0).await, Notice::Stored(_)));
+        assert_eq!(world.blobs.size(&key).await.expect("memory").is_some(), left);
+    }
 }
 
 const HOUR: i64 = 3_600_000;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
+use data_encoding::BASE64;
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
     de::{Error, SeqAccess, Visitor},
@@ -58,17 +59,23 @@ impl fmt::Debug for Thumbnail {
 
 impl Serialize for Thumbnail {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_bytes(&self.0)
+        match serializer.is_human_readable() {
+            true => serializer.serialize_str(&BASE64.encode(&self.0)),
+            false => serializer.serialize_bytes(&self.0),
+        }
     }
 }
 
 impl<'de> Deserialize<'de> for Thumbnail {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_bytes(Planes)
+        match deserializer.is_human_readable() {
+            true => deserializer.deserialize_any(Planes),
+            false => deserializer.deserialize_bytes(Planes),
+        }
     }
 }
 
-/// Reads bytes, or the list of numbers that JSON has in their place.
+/// Reads bytes, or in JSON their base64; once it had the list of their numbers.
 struct Planes;
 
 impl<'de> Visitor<'de> for Planes {
@@ -80,6 +87,11 @@ impl<'de> Visitor<'de> for Planes {
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Thumbnail, E> {
         Thumbnail::new(Bytes::copy_from_slice(bytes)).ok_or_else(|| E::invalid_length(bytes.len(), &self))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Thumbnail, E> {
+        let bytes = BASE64.decode(text.as_bytes()).map_err(E::custom)?;
+        self.visit_bytes(&bytes)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut numbers: A) -> Result<Thumbnail, A::Error> {
@@ -100,6 +112,8 @@ mod tests {
         let thumbnail = Thumbnail::from(std::array::from_fn(|i| (i % 251) as u8));
         let json = serde_json::to_string(&thumbnail).expect("is JSON");
         assert_eq!(serde_json::from_str::<Thumbnail>(&json).expect("reads"), thumbnail);
+        let numbers = serde_json::to_string(&thumbnail.bytes().to_vec()).expect("is JSON");
+        assert_eq!(serde_json::from_str::<Thumbnail>(&numbers).expect("reads"), thumbnail, "as it was written before");
         let short = serde_json::from_str::<Thumbnail>("[1, 2]").expect_err("two are too few").to_string();
         assert!(short.contains("expected the 384 bytes of a thumbnail"), "{short}");
     }

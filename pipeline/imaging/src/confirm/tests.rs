@@ -2,8 +2,25 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{planes::STORED, *};
 use crate::sample;
+
+#[test]
+fn features_read_back_as_they_were_written_and_nothing_else_is_read() {
+    for (width, height) in [(320, 240), (240, 320), (100, 40), (9, 8), (2000, 3)] {
+        let preview = sample::photo(7, width, height);
+        let pixels = Pixels::new(preview.width, preview.height, &preview.rgb).expect("a picture");
+        let bytes = features(pixels).to_bytes();
+        assert_eq!(Features::from_bytes(&bytes), Some(features(pixels)), "{width}x{height}");
+        for cut in [0, 1, 8, 9, bytes.len() - 1] {
+            assert_eq!(Features::from_bytes(&bytes[..cut]), None, "cut to {cut}");
+        }
+        assert_eq!(Features::from_bytes(&[&bytes[..], &[0]].concat()), None, "one byte more");
+        assert_eq!(Features::from_bytes(&[&[STORED + 1], &bytes[1..]].concat()), None, "of a later version");
+    }
+    let huge = [&[STORED][..], &u32::MAX.to_le_bytes(), &u32::MAX.to_le_bytes()].concat();
+    assert_eq!(Features::from_bytes(&huge), None, "sizes that nothing backs");
+}
 
 /// An RGB8 picture.
 #[derive(Clone, Debug)]

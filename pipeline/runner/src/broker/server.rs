@@ -36,7 +36,9 @@ pub(super) fn config(files: &Files, listen: SocketAddr, options: &Options, hub: 
     let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
     let (name, store, pid) = (server_name(files), quoted(&files.path("jetstream")), quoted(&files.path(PID)));
     let tls = options.tls.as_ref().map(|Tls { cert_file, key_file }| {
-        format!("tls {{ cert_file: {}, key_file: {} }}\n", quoted(cert_file), quoted(key_file))
+        // Small devices take seconds for a handshake; who wants it first is not asked to go on in plain text before.
+        let (cert, key) = (quoted(cert_file), quoted(key_file));
+        format!("tls {{ cert_file: {cert}, key_file: {key}, timeout: 10, handshake_first: auto }}\n")
     });
     let tls = tls.unwrap_or_default();
     let mqtt = options.mqtt.map(|at| format!("mqtt {{\n  listen: \"{at}\"\n  {tls}}}\n")).unwrap_or_default();

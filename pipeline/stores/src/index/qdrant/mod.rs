@@ -198,6 +198,20 @@ impl Index for QdrantIndex {
         Ok(self.stamped(id).await?.map(|stamped| stamped.record))
     }
 
+    async fn get_all(&self, ids: &[ImageId]) -> Result<Vec<Option<Record>>, StoreError> {
+        let mut found = HashMap::with_capacity(ids.len());
+        for page in ids.chunks(PAGE as usize) {
+            let points: Vec<_> = page.iter().map(|id| point_id(*id)).collect();
+            let fields = include(&[field::RECORD, field::STAMP]);
+            let get = || GetPointsBuilder::new(self.collection(), points.clone()).with_payload(fields.clone());
+            for point in patiently("read records", || self.client.get_points(get())).await?.result {
+                let id = image_id(point.id).ok_or_else(|| send::unanswered("read records"))?;
+                found.insert(id, Stamped::from_payload(id, &point.payload)?.record);
+            }
+        }
+        Ok(ids.iter().map(|id| found.remove(id)).collect())
+    }
+
     async fn change(&self, id: ImageId, change: &Change) -> Result<(), StoreError> {
         let apply = |record: &mut Record| {
             apply(record, change);
