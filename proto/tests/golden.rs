@@ -27,6 +27,37 @@ fn check<T: Wire + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
     assert_eq!(value.encode(), golden, "{name} is written differently now");
 }
 
+/// What versions of the project wrote before fields were added, the oldest first.
+#[track_caller]
+fn check_earlier<T: Wire + PartialEq + std::fmt::Debug>(name: &str) -> usize {
+    let versions =
+        std::fs::read_dir(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/earlier")).expect("is there");
+    let samples = versions
+        .map(|version| version.expect("readable").path().join(format!("{name}.bin")))
+        .filter(|path| path.is_file());
+    let mut checked = 0;
+    for path in samples {
+        let earlier = std::fs::read(&path).expect("readable");
+        let understood = T::decode(&earlier).unwrap_or_else(|e| unreachable!("{}: {e}", path.display()));
+        // What is passed on says as much as what came.
+        assert_eq!(T::decode(&understood.encode()).expect("reads"), understood, "{}", path.display());
+        checked += 1;
+    }
+    checked
+}
+
+#[test]
+fn what_earlier_versions_wrote_is_still_understood() {
+    let mut checked = 0;
+    macro_rules! earlier {
+        ($name:literal, $type:ty, $value:expr) => {
+            checked += check_earlier::<$type>($name);
+        };
+    }
+    each_message!(earlier);
+    assert!(checked >= 7, "{checked} samples were found");
+}
+
 #[test]
 fn every_golden_sample_decodes_to_its_value_and_back() {
     macro_rules! golden {

@@ -166,6 +166,8 @@ pub mod header {
     pub const EPOCH: &str = "Dih-Epoch";
     /// When the broker took the upload, in milliseconds since 1970.
     pub const RECEIVED: &str = "Dih-Received";
+    /// The trace it belongs to, as in W3C Trace Context.
+    pub const TRACEPARENT: &str = "traceparent";
 }
 
 #[cfg(test)]

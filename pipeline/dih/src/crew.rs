@@ -2,7 +2,7 @@
 //!
 //! Takes    the parts and the consumers to feed. Gives their health, and the first reason why one stopped by itself.
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context;
 use dih_cluster::Cluster;
@@ -103,7 +103,8 @@ impl Crew {
             }
             Embed::CONSUMER => self.run(Embed::new(index.clone(), vision()?), p, to, config),
             Cluster::CONSUMER => {
-                self.run(Cluster::new(config.cluster.clone(), index.clone(), p.prover.clone()), p, to, config);
+                let stage = Cluster::new(config.cluster.clone(), index.clone(), p.prover.clone());
+                self.run(stage, p, to, &few_at_once(config));
             }
             Organize::CONSUMER => {
                 let limits = config.ingest.limits.clone();
@@ -133,6 +134,19 @@ impl Crew {
         self.healths.push(runner.health());
         self.tasks.spawn(runner.run(self.shutdown.clone()));
     }
+}
+
+/// Most photos that one of several processes of the cluster stage works on. Neighbours that are under way at once are looked
+/// at twice: with 32 a second replica costs 12 % more CPU a photo, with 8 some 5 % (docs/BENCHMARKS.md).
+const AT_ONCE_AMONG_OTHERS: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
+
+/// For a stage that pays for what is under way elsewhere, where there may be an elsewhere.
+fn few_at_once(config: &Config) -> Config {
+    let mut config = config.clone();
+    if config.stores.qdrant.url.is_some() {
+        config.runner.items_max = config.runner.items_max.min(AT_ONCE_AMONG_OTHERS);
+    }
+    config
 }
 
 /// Where labels stand, by the taxonomy of this run.

@@ -25,15 +25,12 @@ pub mod reputation;
 pub mod scores;
 pub mod secret;
 pub mod simulate;
-
+pub mod telemetry;
 pub mod verdicts;
 pub mod vision;
 pub mod work;
 
-use std::{
-    io::{self, IsTerminal},
-    time::Duration,
-};
+use std::time::Duration;
 
 use crate::{
     app::App,
@@ -44,7 +41,6 @@ use crate::{
 
 /// Runs one command to its end.
 pub fn start(cli: Cli) -> Exit {
-    log(cli.global.verbose);
     let out = Out::stdout(cli.global.json);
     let done = tokio::runtime::Builder::new_multi_thread().enable_all().build().or_problem("could not start", "");
     let done = done.and_then(|runtime| {
@@ -72,6 +68,7 @@ async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
         command => command,
     };
     let app = App::new(&cli.global, out)?;
+    let _told = telemetry::start(&app.config.telemetry, cli.global.verbose)?;
     match command {
         Command::Setup(cmd) => setup::run(&app, cmd).await,
         Command::Run(cmd) => run::run(&app, cmd).await,
@@ -92,18 +89,4 @@ async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
         Command::Calibrate(cmd) => calibrate::run(&app, cmd).await,
         Command::BrokerGuard(cmd) => broker_guard::run(&cmd),
     }
-}
-
-/// Logs go to standard error: warnings, more on request. The embedded index warns of nothing that concerns anybody.
-fn log(verbose: u8) {
-    use tracing_subscriber::EnvFilter;
-    let level = match verbose {
-        0 => "warn",
-        1 => "info",
-        _ => "debug",
-    };
-    let quiet = format!("{level},qdrant_edge=error,async_nats=error");
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(quiet));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).compact();
-    log.with_ansi(io::stderr().is_terminal()).log_internal_errors(false).init();
 }

@@ -137,6 +137,7 @@ fn as_it_was(letter: &DeadLetter) -> Outgoing {
         upload: None,
         epoch: None,
         received_at: None,
+        trace: None,
         others,
         body,
         verdict: None,

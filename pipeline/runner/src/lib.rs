@@ -30,6 +30,7 @@ mod scan;
 pub mod submit;
 mod told;
 pub mod topology;
+mod trace;
 mod trouble;
 
 pub use arrival::Arrival;

@@ -25,6 +25,8 @@ pub(crate) struct Outgoing {
     pub(crate) epoch: Option<Epoch>,
     /// When the broker took the upload.
     pub(crate) received_at: Option<Millis>,
+    /// The trace it belongs to.
+    pub(crate) trace: Option<String>,
     /// Headers of somebody else's, as they came.
     pub(crate) others: Vec<(String, String)>,
     pub(crate) body: Bytes,
@@ -43,6 +45,7 @@ impl Outgoing {
             upload: None,
             epoch: None,
             received_at: None,
+            trace: None,
             others: Vec::new(),
             body,
             verdict: None,
@@ -69,6 +72,9 @@ impl Outgoing {
         if let Some(epoch) = self.epoch {
             headers.insert(header::EPOCH, epoch.to_string());
         }
+        if let Some(trace) = &self.trace {
+            headers.insert(header::TRACEPARENT, trace.as_str());
+        }
         if let Some(at) = self.received_at {
             headers.insert(header::RECEIVED, at.0.to_string());
         }
@@ -86,6 +92,7 @@ impl Outgoing {
                 upload: Some(image.upload),
                 epoch: Some(image.epoch),
                 received_at: None,
+                trace: None,
                 others: Vec::new(),
                 body: body.into(),
                 verdict: None,

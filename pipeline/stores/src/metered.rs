@@ -19,6 +19,7 @@ use dih_core::{
     ports::{Blobs, Index, LinkTo, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
+use tracing::Instrument;
 
 /// Notes how long a call takes, and its error by what it means.
 async fn measured<T>(
@@ -27,7 +28,7 @@ async fn measured<T>(
     work: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
     let begun = Instant::now();
-    let done = work.await;
+    let done = work.instrument(tracing::debug_span!("store", otel.name = format!("{store} {call}"))).await;
     metrics::histogram!(STORE_CALL_SECONDS, "store" => store, "call" => call).record(begun.elapsed());
     if let Err(error) = &done {
         let class = match error.class() {

@@ -8,6 +8,7 @@ mod index;
 mod print;
 mod read;
 mod stores;
+mod telemetry;
 
 use std::{
     fs,
@@ -28,6 +29,7 @@ pub use self::index::{Qdrant, Served};
 pub use self::print::print;
 pub use self::read::read;
 pub use self::stores::{S3, Stores};
+pub use self::telemetry::{LogFormat, Telemetry};
 use crate::problem::{OrProblem, Problem};
 
 /// Settings of Deep Images Hub.
@@ -63,6 +65,8 @@ pub struct Config {
     pub organize: dih_organize::Config,
     /// Trains a classifier on a version.
     pub train: dih_train::Config,
+    /// What a process tells of itself. Metrics are asked for: `dih run --listen`.
+    pub telemetry: Telemetry,
     /// Measured errors of thresholds, by the path of the setting. Written by `dih calibrate --accept`; they go into the
     /// lineage of every decision by that threshold, as long as it has the value that they were measured at.
     pub calibration: Calibrations,
@@ -114,6 +118,7 @@ impl Config {
         self.cluster.check(faults);
         self.organize.check(faults);
         self.train.check(faults);
+        self.telemetry.check(faults);
         self.calibration.check(faults);
     }
 

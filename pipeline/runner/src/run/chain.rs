@@ -111,6 +111,13 @@ impl Chain {
         }
     }
 
+    /// Notes on all to which trace they belong.
+    pub(super) fn traced(&mut self, trace: Option<&str>) {
+        for message in &mut self.messages {
+            message.trace = trace.map(str::to_owned);
+        }
+    }
+
     fn say(&mut self, cause: &str, notices: &[Notice]) {
         self.messages.extend(notices.iter().map(|notice| Outgoing::notice(notice, cause)));
     }

@@ -46,6 +46,7 @@ use crate::{
     Arrival, Connection, Health, Input, RunnerConfig,
     error::{BusError, RUN_SETUP},
     health::State,
+    trace,
 };
 
 /// Why a stage stopped by itself.
@@ -298,12 +299,14 @@ impl<S: Stage<Input: Input>> Loop<S> {
         };
         let span = tracing::debug_span!(
             "delivery",
+            otel.name = self.spec.name,
             consumer = self.spec.name,
             stage = %self.spec.stage,
             upload = arrival.upload().map(|u| u.0),
             sequence = arrival.stream_sequence,
             attempt = arrival.attempt,
         );
+        trace::follow(&span, &arrival.headers);
         let (worker, stop) = (self.worker.clone(), self.stop.clone());
         let work = async move {
             let reason = worker.handle(arrival, stop).await;

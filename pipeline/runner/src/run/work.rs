@@ -28,6 +28,7 @@ use crate::{
     failpoint::{Place, pass},
     outgoing::Outgoing,
     publish::publish_all,
+    trace,
 };
 
 /// Longest wait for the broker to confirm an answer.
@@ -189,6 +190,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
         let photo = upload.map(|upload| Photo { upload, epoch, received_at, attempt });
         let mut chain = Chain::follow(line, arrival.consumer, cause, outcome, photo).await;
         chain.received(photo);
+        chain.traced(trace::passed_on(&arrival.headers).as_deref());
         self.settle(&chain).await?;
         pass(S::CONSUMER, Place::BeforeAck);
         self.acknowledge(arrival).await;
@@ -326,7 +328,13 @@ impl<S: Stage<Input: Input>> Taker for Worker<S> {
 
     fn take(&self, fact: Notice, photo: Photo) -> BoxFuture<'_, Result<(Outcome, Link), Failure>> {
         let Photo { upload, received_at, attempt, .. } = photo;
-        let span = tracing::debug_span!("handed over", consumer = S::CONSUMER, upload = upload.0, attempt);
+        let span = tracing::debug_span!(
+            "handed over",
+            otel.name = S::CONSUMER,
+            consumer = S::CONSUMER,
+            upload = upload.0,
+            attempt
+        );
         let take = async move {
             let _place = self.guests.acquire().await.expect("the places are never closed");
             let mut in_flight = self.health.received(attempt);
