@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, bench, broker_guard, calibrate, config, datasets, dead, device, explain, import, models, run, setup,
-    simulate, submit, taxonomy, train, verdicts,
+    audit, bench, broker_guard, calibrate, capacity, config, datasets, dead, device, explain, import, models, run,
+    setup, simulate, submit, taxonomy, train, verdicts,
 };
 
 /// Turns a stream of labelled photos into clean, versioned data sets.
@@ -75,6 +75,8 @@ pub enum Command {
     Bench(bench::Cmd),
     /// Propose thresholds from your own photos, with their measured errors; nothing changes until it is accepted.
     Calibrate(calibrate::Cmd),
+    /// Say how many replicas, cores and GPUs, and how much disk it takes for so many photos a day.
+    Capacity(capacity::Cmd),
     /// Watches the embedded broker; started by other commands.
     #[command(hide = true)]
     BrokerGuard(broker_guard::Cmd),
@@ -123,6 +125,7 @@ mod tests {
             "dih taxonomy show Animal",
             "dih taxonomy map --classes labels.txt",
             "dih setup --site",
+            "dih capacity --photos-per-day 1000000 --peak 4 --cost verify=7.5 --gpu 900 --plot day.svg",
             "dih dead ls",
             "dih dead show 3",
             "dih dead replay 3",
@@ -165,6 +168,8 @@ mod tests {
             "dih datasets create pets --where country",
             "dih datasets export pets@1 --format floppy out",
             "dih train pets@0",
+            "dih capacity --photos-per-day 0",
+            "dih capacity --photos-per-day 1 --cost fly=1",
             "dih device add a.b",
             "dih device revoke",
             "dih simulate photos --repeats 2",

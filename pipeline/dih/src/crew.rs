@@ -15,7 +15,7 @@ use dih_dedupe::{Dedupe, Foresight};
 use dih_embed::Embed;
 use dih_ingest::Ingest;
 use dih_organize::{Cut, Organize, Places};
-use dih_runner::{Connection, Health, Input, Line, RunError, Runner};
+use dih_runner::{Connection, Health, Input, Line, RunError, Runner, RunnerConfig};
 use dih_train::{OnnxPredict, Train};
 use dih_verify::{Verify, breach};
 use tokio::task::JoinSet;
@@ -103,8 +103,7 @@ impl Crew {
             }
             Embed::CONSUMER => self.run(Embed::new(index.clone(), vision()?), p, to, config),
             Cluster::CONSUMER => {
-                let stage = Cluster::new(config.cluster.clone(), index.clone(), p.prover.clone());
-                self.run(stage, p, to, &few_at_once(config));
+                self.run(Cluster::new(config.cluster.clone(), index.clone(), p.prover.clone()), p, to, config);
             }
             Organize::CONSUMER => {
                 let limits = config.ingest.limits.clone();
@@ -129,24 +128,20 @@ impl Crew {
     }
 
     fn run<S: Stage<Input: Input>>(&mut self, stage: S, parts: &Parts, connection: &Connection, config: &Config) {
-        let runner = Runner::new(connection.clone(), stage, Some(parts.index.clone()), config.runner.clone());
+        let runner = Runner::new(connection.clone(), stage, Some(parts.index.clone()), at_work(config));
         let runner = runner.in_line(&self.line);
         self.healths.push(runner.health());
         self.tasks.spawn(runner.run(self.shutdown.clone()));
     }
 }
 
-/// Most photos that one of several processes of the cluster stage works on. Neighbours that are under way at once are looked
-/// at twice: with 32 a second replica costs 12 % more CPU a photo, with 8 some 5 % (docs/BENCHMARKS.md).
-const AT_ONCE_AMONG_OTHERS: NonZeroUsize = NonZeroUsize::new(8).expect("not zero");
+/// In work at once where the index is shared with other processes and nothing is said: with 32, a second replica of every
+/// stage cost 12 % more CPU a photo, with 8 half of that (docs/BENCHMARKS.md).
+const AMONG_OTHERS: Option<NonZeroUsize> = NonZeroUsize::new(8);
 
-/// For a stage that pays for what is under way elsewhere, where there may be an elsewhere.
-fn few_at_once(config: &Config) -> Config {
-    let mut config = config.clone();
-    if config.stores.qdrant.url.is_some() {
-        config.runner.items_max = config.runner.items_max.min(AT_ONCE_AMONG_OTHERS);
-    }
-    config
+fn at_work(config: &Config) -> RunnerConfig {
+    let among_others = AMONG_OTHERS.filter(|_| config.stores.qdrant.url.is_some());
+    RunnerConfig { items_max: config.runner.items_max.or(among_others), ..config.runner.clone() }
 }
 
 /// Where labels stand, by the taxonomy of this run.

@@ -8,6 +8,7 @@ pub mod app;
 pub mod bench;
 pub mod bus;
 pub mod calibrate;
+pub mod capacity;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -25,6 +26,7 @@ pub mod reputation;
 pub mod scores;
 pub mod secret;
 pub mod simulate;
+pub mod svg;
 pub mod telemetry;
 pub mod verdicts;
 pub mod vision;
@@ -58,8 +60,8 @@ pub fn start(cli: Cli) -> Exit {
 
 async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
     use crate::commands::{
-        audit, bench, broker_guard, calibrate, config, datasets, dead, device, explain, import, models, run, setup,
-        simulate, submit, taxonomy, train, verdicts,
+        audit, bench, broker_guard, calibrate, capacity, config, datasets, dead, device, explain, import, models, run,
+        setup, simulate, submit, taxonomy, train, verdicts,
     };
     let command = match cli.command {
         // These must work whatever the configuration says.
@@ -87,6 +89,7 @@ async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
         Command::Models(cmd) => models::run(&app, cmd),
         Command::Bench(cmd) => bench::run(&app, cmd).await,
         Command::Calibrate(cmd) => calibrate::run(&app, cmd).await,
+        Command::Capacity(cmd) => capacity::run(&app, &cmd),
         Command::BrokerGuard(cmd) => broker_guard::run(&cmd),
     }
 }

@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunnerConfig {
-    /// Most messages in work at once.
-    pub items_max: NonZeroUsize,
+    /// Most messages in work at once. Left out, 32; or 8 where the index is shared with other processes, for the further
+    /// photos are out of their order, the more neighbours are looked at twice. A GPU wants as many as `inference.batch_max`.
+    pub items_max: Option<NonZeroUsize>,
     /// Most bytes of messages in work at once; at least twice the broker's largest message.
     pub payload_bytes_max: ByteSize,
     /// Whether a stage hands its photo straight to the next one where both run in this process. It saves two thirds of the
@@ -31,7 +32,7 @@ pub struct RunnerConfig {
 impl Default for RunnerConfig {
     fn default() -> Self {
         Self {
-            items_max: NonZeroUsize::MIN.saturating_add(31),
+            items_max: None,
             payload_bytes_max: ByteSize::mib(64),
             hand_over: true,
             drain: HumanDuration::secs(20),
@@ -42,7 +43,14 @@ impl Default for RunnerConfig {
     }
 }
 
+/// In work at once where nothing is said.
+const ITEMS_MAX: usize = 32;
+
 impl RunnerConfig {
+    pub(crate) fn items_max(&self) -> usize {
+        self.items_max.map_or(ITEMS_MAX, NonZeroUsize::get)
+    }
+
     /// `path` is where these settings stand in the file: `runner`.
     pub fn check(&self, path: &str, faults: &mut Faults) {
         let at = |field: &str| format!("{path}.{field}");

@@ -208,7 +208,7 @@ async fn no_more_is_asked_for_than_there_is_room() {
     let world = World::new().await;
     let names: Vec<String> = (0..400).map(|n| format!("brief {n}")).collect();
     world.submit(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    let narrow = RunnerConfig { items_max: NonZeroUsize::MIN.saturating_add(3), ..config() };
+    let narrow = RunnerConfig { items_max: NonZeroUsize::new(4), ..config() };
     let running = world.run_with(Obedient::new(), narrow, 4);
     let stream = world.connection.jetstream().get_stream(UPLOADS).await.expect("made by setup");
     until("all is done", async || {

@@ -4,6 +4,7 @@ pub mod audit;
 pub mod bench;
 pub mod broker_guard;
 pub mod calibrate;
+pub mod capacity;
 pub mod config;
 pub mod datasets;
 pub mod dead;

@@ -142,12 +142,12 @@ impl<S: Stage<Input: Input>> Runner<S> {
         let tries = TriesBook::open(&self.connection).await.map_err(could_not)?;
         let puller = Puller::open(&self.connection, spec.stream, spec.name).await.map_err(could_not)?;
         let room = Room::new(&self.config, self.connection.payload_bytes_max());
-        tracing::info!(consumer, lease = ?lease, items_max = self.config.items_max, "taking work");
+        tracing::info!(consumer, lease = ?lease, items_max = self.config.items_max(), "taking work");
         let worker = Arc::new(Worker {
             connection: self.connection,
             stage: self.stage,
             index: self.index,
-            guests: Semaphore::new(self.config.items_max.get()),
+            guests: Semaphore::new(self.config.items_max()),
             config: self.config,
             tries_max: self.tries_max,
             lease,
@@ -191,7 +191,7 @@ impl Room {
         let message_bytes_max = payload_bytes_max.max(1 << 20) + ENVELOPE_BYTES;
         let bytes_max = usize::try_from(config.payload_bytes_max.0).unwrap_or(usize::MAX);
         let bytes_max = bytes_max.clamp(message_bytes_max, u32::MAX as usize);
-        let items_max = config.items_max.get();
+        let items_max = config.items_max();
         let (items, bytes) = (Arc::new(Semaphore::new(items_max)), Arc::new(Semaphore::new(bytes_max)));
         Self { items, bytes, items_max, bytes_max, message_bytes_max }
     }

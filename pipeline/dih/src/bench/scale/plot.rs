@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::figures::{At, Figures};
+use crate::svg::{line, step, text, trimmed};
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 360.0;
@@ -59,25 +60,6 @@ fn curve(svg: &mut String, points: &[(f64, f64)], name: &str, colour: &str) {
     }
 }
 
-fn line(svg: &mut String, (x1, y1): (f64, f64), (x2, y2): (f64, f64), colour: &str) {
-    let _ = writeln!(svg, "<line x1=\"{x1:.1}\" y1=\"{y1:.1}\" x2=\"{x2:.1}\" y2=\"{y2:.1}\" stroke=\"{colour}\"/>");
-}
-
-fn text(svg: &mut String, x: f64, y: f64, anchor: &str, text: &str) {
-    let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\" fill=\"#333333\">{text}</text>");
-}
-
-/// 1, 2 or 5 times a power of ten, so that there are four to ten steps.
-fn step(most: f64) -> f64 {
-    let power = 10_f64.powf((most.max(1e-6) / 10.0).log10().ceil());
-    [0.2, 0.5, 1.0].map(|part| part * power).into_iter().find(|step| most / step <= 10.0).unwrap_or(power)
-}
-
-fn trimmed(value: f64) -> String {
-    let text = format!("{value:.3}");
-    text.trim_end_matches('0').trim_end_matches('.').to_owned()
-}
-
 /// With a comma before every three digits.
 pub fn grouped(n: u64) -> String {
     let digits = n.to_string();
@@ -94,13 +76,6 @@ pub fn grouped(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn steps_are_round_and_few() {
-        for (most, want) in [(0.9, 0.1), (1.1, 0.2), (4.0, 0.5), (9.0, 1.0), (17.0, 2.0), (31.0, 5.0)] {
-            assert!((step(most) - want).abs() < 1e-9, "{most}: {}", step(most));
-        }
-    }
 
     #[test]
     fn a_cheaper_size_lies_lower_and_a_larger_one_further_right() {
