@@ -38,7 +38,7 @@ pub struct Cost {
 
 impl Default for Cost {
     fn default() -> Self {
-        Self { ingest: 2.2, dedupe: 0.8, verify: 9.9, embed: 0.5, cluster: 2.1, organize: 1.0, index: 3.2 }
+        Self { ingest: 2.3, dedupe: 0.9, verify: 10.3, embed: 0.5, cluster: 2.2, organize: 1.1, index: 3.4 }
     }
 }
 
