@@ -81,6 +81,11 @@ impl WeedServer {
         format!("http://127.0.0.1:{}", self.ports[PORTS - 3])
     }
 
+    /// Of its process, for a test that stops it for a while.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Ends it, as a power cut would.
     pub fn kill(&mut self) {
         // It may have died already, which is as good.
