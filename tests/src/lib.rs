@@ -1,5 +1,6 @@
 //! What the tests across crates share: where things are, and a world to run the real binary in.
 
+pub mod fleet;
 mod paths;
 mod photos;
 mod world;

@@ -40,11 +40,11 @@ pub fn readers_python() -> Result<PathBuf> {
     Ok(python)
 }
 
-/// Runs a Python script that writes files into a folder, its first argument. It can import what lies in `tests/readers`.
-pub fn make_by_python(script: &str, folder: &Path) -> Result<()> {
+/// Runs a Python script that writes files, as its arguments say. It can import what lies in `tests/readers`.
+pub fn make_by_python(script: &str, arguments: &[&Path]) -> Result<()> {
     let mut python = Command::new(readers_python()?);
     let made =
-        python.args(["-c", script]).arg(folder).env("PYTHONPATH", repository().join("tests/readers")).output()?;
+        python.args(["-c", script]).args(arguments).env("PYTHONPATH", repository().join("tests/readers")).output()?;
     ensure!(made.status.success(), "a script failed: {}", String::from_utf8_lossy(&made.stderr));
     Ok(())
 }

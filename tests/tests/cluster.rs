@@ -3,22 +3,20 @@
 mod bucket;
 
 use std::{
-    collections::BTreeSet,
-    fs::{self, File},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    fs,
+    process::{Child, Command},
     thread::sleep,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use dih_stores::contract::weed::WeedServer;
-use dih_tests::World;
+use dih_tests::{
+    World,
+    fleet::{PATIENCE, STAGES, publish, said, serve_index, spawn_replica},
+};
 
-const STAGES: [&str; 7] = ["ingest", "dedupe", "verify", "embed", "cluster", "organize", "train"];
 const UPLOADS: u64 = 300;
-/// Longer than anything here takes on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Processes of one home, ended with it.
 struct Cluster<'a> {
@@ -30,7 +28,7 @@ struct Cluster<'a> {
 
 impl<'a> Cluster<'a> {
     fn start(world: &'a World, blobs: &str) -> Result<Self> {
-        let (index, url) = serve_index(world, "127.0.0.1:0")?;
+        let (index, url) = serve_index(world, "127.0.0.1:0", "")?;
         fs::write(world.home().join("dih.toml"), format!("{blobs}[stores.qdrant]\nurl = \"{url}\"\n"))?;
         let address = url.trim_start_matches("http://").to_owned();
         let cluster = Self { world, index, address, stages: Vec::new() };
@@ -54,13 +52,13 @@ impl<'a> Cluster<'a> {
         for (name, process) in self.stages.iter_mut().step_by(2) {
             Command::new("kill").args(["-TERM", &process.id().to_string()]).status()?;
             let ended = process.wait()?;
-            assert!(ended.success(), "{name} ended with {ended}: {}", fs::read_to_string(log(self.world, name))?);
+            assert!(ended.success(), "{name} ended with {ended}: {}", said(self.world, name));
             *process = spawn_replica(self.world, name)?;
         }
         self.under_way(uploads / 4, uploads)?;
         self.index.kill()?;
         self.index.wait()?;
-        (self.index, _) = serve_index(self.world, &self.address)?;
+        (self.index, _) = serve_index(self.world, &self.address, "")?;
         self.under_way(uploads / 2, uploads)?;
         for (name, process) in self.stages.iter_mut().skip(1).step_by(2) {
             process.kill()?;
@@ -88,7 +86,7 @@ impl<'a> Cluster<'a> {
             }
             for (name, process) in &mut self.stages {
                 if let Some(ended) = process.try_wait()? {
-                    bail!("{name} ended with {ended}:\n{}", fs::read_to_string(log(self.world, name))?);
+                    bail!("{name} ended with {ended}:\n{}", said(self.world, name));
                 }
             }
             if begun.elapsed() > PATIENCE {
@@ -110,42 +108,6 @@ impl Drop for Cluster<'_> {
     }
 }
 
-fn log(world: &World, name: &str) -> PathBuf {
-    world.home().join(format!("{name}.log"))
-}
-
-/// The stage is what stands before the `-`.
-fn spawn_replica(world: &World, name: &str) -> Result<Child> {
-    spawn(world, name, &["run", name.split('-').next().context("a name")?])
-}
-
-fn spawn(world: &World, name: &str, args: &[&str]) -> Result<Child> {
-    let log = File::create(log(world, name))?;
-    Ok(world.command(args).stdout(Stdio::null()).stderr(log).spawn()?)
-}
-
-/// Serves the index at an address; the port is known once it says so.
-fn serve_index(world: &World, listen: &str) -> Result<(Child, String)> {
-    let config = world.home().join("index.toml");
-    fs::write(&config, format!("[stores.served]\nlisten = \"{listen}\"\n"))?;
-    let mut process = spawn(world, "index", &["run", "index", "--config", &config.to_string_lossy()])?;
-    let begun = Instant::now();
-    loop {
-        let said = fs::read_to_string(log(world, "index"))?;
-        if let Some(url) = said.lines().find_map(|line| line.split_once("serving the index at ")) {
-            return Ok((process, url.1.trim().to_owned()));
-        }
-        if let Some(ended) = process.try_wait()? {
-            bail!("the index ended with {ended}:\n{said}");
-        }
-        if begun.elapsed() > PATIENCE {
-            let _ = process.kill();
-            bail!("the index is not served:\n{said}");
-        }
-        sleep(Duration::from_millis(50));
-    }
-}
-
 fn send(world: &World) -> Result<u64> {
     let photos = dih_tests::tools()?.join("photos");
     let (photos, uploads) = (photos.to_string_lossy().into_owned(), UPLOADS.to_string());
@@ -157,20 +119,13 @@ fn audited(world: &World, what: &str) -> Result<u64> {
     world.run_json(&["audit", "--json"])?[what].as_u64().context("a number in the audit")
 }
 
-fn published(world: &World) -> Result<BTreeSet<(String, String, String)>> {
-    world.run(&["datasets", "create", "crowd"])?;
-    world.run(&["datasets", "cut", "crowd"])?;
-    world.run(&["datasets", "verify", "crowd@1"])?;
-    Ok(world.members("crowd@1")?.into_iter().collect())
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_a_stage_on_networked_stores_publishes_the_same_as_one_for_all() -> Result<()> {
     let alone = World::new()?;
     let uploads = send(&alone)?;
     alone.run(&["run", "--until-idle"])?;
     alone.audit_is_clean(uploads)?;
-    let want = published(&alone)?;
+    let want = publish(&alone)?;
     assert!(want.len() > 30, "{} members", want.len());
 
     let (server, world) = (WeedServer::start().await, World::new()?);
@@ -180,6 +135,6 @@ async fn a_process_a_stage_on_networked_stores_publishes_the_same_as_one_for_all
     cluster.strike(uploads)?;
     cluster.wait_for(uploads)?;
     world.audit_is_clean(uploads)?;
-    assert_eq!(published(&world)?, want);
+    assert_eq!(publish(&world)?, want);
     Ok(())
 }

@@ -56,7 +56,7 @@ fn what_a_safety_model_calls_unsafe_is_refused_by_its_name_and_score() -> Result
     let world = World::new()?;
     let dir = world.home().join("safety");
     fs::create_dir_all(&dir)?;
-    make_by_python(MAKE, &dir)?;
+    make_by_python(MAKE, &[&dir])?;
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
     fs::write(world.home().join("dih.toml"), format!("[model]\nsafety = {:?}\n", path("red.toml")))?;
     world.run(&["import", &path("photos")])?;

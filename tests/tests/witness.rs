@@ -66,7 +66,7 @@ fn a_classifier_of_five_thousand_classes_judges_labels_through_its_map() -> Resu
     let world = World::new()?;
     let dir = world.home().join("witness");
     fs::create_dir_all(&dir)?;
-    make_by_python(MAKE, &dir)?;
+    make_by_python(MAKE, &[&dir])?;
     let path = |name: &str| dir.join(name).to_string_lossy().into_owned();
     let config = format!(
         "[model]\nmanifest = {:?}\nfolder = {:?}\nclass_map = {:?}\n[taxonomy]\nclasses = {:?}\nhierarchy = {:?}\n",
