@@ -3,10 +3,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-readers setup-s3 setup-k8s setup-prometheus build demo test k8s-check bench
+.PHONY: help setup setup-readers setup-s3 setup-k8s setup-prometheus build demo test chaos k8s-check bench
 .PHONY: prometheus-check prometheus-mutations
 
 CARGO ?= cargo
+SEEDS ?= 1 2 3
 
 help: ## print this
 	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r t d; do printf '%-27s %s\n' "$$t" "$$d"; done
@@ -44,6 +45,11 @@ test: setup setup-readers setup-s3 setup-k8s prometheus-check ## formatting, lin
 	@tools/k8s-check
 	$(CARGO) build --locked --workspace --features dih/failpoints
 	$(CARGO) test --locked --workspace --features dih/failpoints
+
+chaos: setup setup-readers setup-s3 ## 10,000 uploads while 200 faults strike, for each of SEEDS (1 2 3); prints where its reports are
+	$(CARGO) build --locked --workspace --features dih/failpoints
+	for seed in $(SEEDS); do DIH_CHAOS_SEED=$$seed DIH_CHAOS_UPLOADS=10000 DIH_CHAOS_FAULTS=200 \
+	  $(CARGO) test --locked --workspace --features dih/failpoints --test chaos -- --nocapture; done
 
 k8s-check: setup-k8s ## build the overlays below k8s/, hold them against schemas and our rules, no cluster needed
 	@tools/k8s-check

@@ -25,9 +25,15 @@ pub fn log(world: &World, name: &str) -> PathBuf {
     world.home().join(format!("{name}.log"))
 }
 
-/// What a process of this name has said so far, in all its lives.
-pub fn said(world: &World, name: &str) -> String {
-    fs::read_to_string(log(world, name)).unwrap_or_default()
+/// What processes of this name have said, from a place in their log on; [`said_so_far`] gives such places.
+pub fn said(world: &World, name: &str, from: usize) -> String {
+    let log = fs::read(log(world, name)).unwrap_or_default();
+    String::from_utf8_lossy(log.get(from..).unwrap_or_default()).into_owned()
+}
+
+/// Length of a log in bytes.
+pub fn said_so_far(world: &World, name: &str) -> usize {
+    fs::metadata(log(world, name)).map_or(0, |log| usize::try_from(log.len()).unwrap_or(usize::MAX))
 }
 
 /// The command of a replica; the stage is what stands before the `-`.
@@ -48,12 +54,12 @@ pub fn spawn(world: &World, name: &str, mut command: Command) -> Result<Child> {
 pub fn serve_index(world: &World, listen: &str, settings: &str) -> Result<(Child, String)> {
     let config = world.home().join("index.toml");
     fs::write(&config, format!("[stores.served]\nlisten = \"{listen}\"\n{settings}"))?;
-    let before = said(world, "index").len();
+    let before = said_so_far(world, "index");
     let command = world.command(&["run", "index", "--config", &config.to_string_lossy()]);
     let mut process = spawn(world, "index", command)?;
     let begun = Instant::now();
     loop {
-        let said = said(world, "index").split_off(before);
+        let said = said(world, "index", before);
         if let Some(url) = said.lines().find_map(|line| line.split_once("serving the index at ")) {
             return Ok((process, url.1.trim().to_owned()));
         }

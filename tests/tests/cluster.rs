@@ -52,7 +52,7 @@ impl<'a> Cluster<'a> {
         for (name, process) in self.stages.iter_mut().step_by(2) {
             Command::new("kill").args(["-TERM", &process.id().to_string()]).status()?;
             let ended = process.wait()?;
-            assert!(ended.success(), "{name} ended with {ended}: {}", said(self.world, name));
+            assert!(ended.success(), "{name} ended with {ended}: {}", said(self.world, name, 0));
             *process = spawn_replica(self.world, name)?;
         }
         self.under_way(uploads / 4, uploads)?;
@@ -86,7 +86,7 @@ impl<'a> Cluster<'a> {
             }
             for (name, process) in &mut self.stages {
                 if let Some(ended) = process.try_wait()? {
-                    bail!("{name} ended with {ended}:\n{}", said(self.world, name));
+                    bail!("{name} ended with {ended}:\n{}", said(self.world, name, 0));
                 }
             }
             if begun.elapsed() > PATIENCE {
