@@ -12,67 +12,34 @@ mod crowd;
 mod faults;
 mod flood;
 mod latency;
+mod outcome;
 mod proxy;
 mod report;
 mod scene;
 mod strike;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use dih_core::StageName;
-use dih_runner::{Connection, Submitter, dead, idle::is_idle};
-use dih_tests::{
-    World,
-    fleet::{PATIENCE, publish},
-};
+use dih_runner::{Submitter, idle::is_idle};
+use dih_tests::{World, fleet::PATIENCE};
 use tokio::time::{sleep, timeout};
 
 use crate::{
     broker::Broker,
     crowd::{Crowd, Progress, connect, now_ms, send},
     faults::{Fault, draw},
+    outcome::Outcome,
     report::{Report, Row},
     scene::Scene,
 };
 
 /// Uploads under way at most; a few more than two replicas take at once.
 const WINDOW: u64 = 64;
-
-/// What must be the same, whatever struck.
-#[derive(Debug, PartialEq)]
-struct Outcome {
-    members: BTreeSet<(String, String, String)>,
-    /// Of each content what holds for its uploads in the end, and of which content each is a repeat. Which of equal uploads is
-    /// answered for the content, and which as its repeat, is chance: whoever was processed first.
-    verdicts: BTreeMap<String, Vec<[String; 2]>>,
-    /// Upload and reason.
-    dead: BTreeSet<(Option<u64>, String)>,
-}
-
-impl Outcome {
-    async fn of(world: &World, bus: &Connection, uploads: u64) -> Result<Self> {
-        world.audit_is_clean(uploads)?;
-        let letters = dead::list(bus).await?.into_iter().map(|dead| dead.letter);
-        let dead = letters.map(|l| (l.upload.map(|u| u.0), l.reasons.first().cloned().unwrap_or_default())).collect();
-        let members = publish(world)?;
-        let all = world.verdicts()?;
-        let contents: HashMap<&str, &str> = all.iter().map(|v| (&*v.source, &*v.image)).collect();
-        let mut verdicts: BTreeMap<String, Vec<[String; 2]>> = BTreeMap::new();
-        for one in &all {
-            let of = one.of_source.as_deref().and_then(|source| contents.get(source)).copied().unwrap_or_default();
-            // What is no picture has no content.
-            let content = if one.image.is_empty() { &one.source } else { &one.image };
-            verdicts.entry(content.clone()).or_default().push([one.verdict.clone(), of.to_owned()]);
-        }
-        verdicts.values_mut().for_each(|answers| answers.sort());
-        Ok(Self { members, verdicts, dead })
-    }
-}
 
 fn setting(name: &str, default: u64) -> Result<u64> {
     std::env::var(name).map_or(Ok(default), |value| value.parse().with_context(|| format!("{name} is a number")))
@@ -101,32 +68,16 @@ async fn faults_of_every_kind_lose_nothing_double_nothing_and_change_nothing() -
             return Err(error);
         }
     };
-    let same = found == want;
+    let same = found.compare(&scene.world, &want, &calm);
     report.say(&format!(
-        "0 lost, 0 twice of {uploads}; {} members, the same as undisturbed: {same}; dead letters: {}; {:.0} s in all",
+        "0 lost, 0 twice of {uploads}; {} members, {}; dead letters: {}; {:.0} s in all",
         found.members.len(),
+        same.as_ref().map_or_else(ToString::to_string, Clone::clone),
         found.dead.len(),
         begun.elapsed().as_secs_f64()
     ))?;
     println!("report: {}", report.path().display());
-    compare(&scene.world, &found, &calm, &want)
-}
-
-/// Shows only what differs, and how both worlds came to it.
-fn compare(struck: &World, found: &Outcome, calm: &World, want: &Outcome) -> Result<()> {
-    ensure!(found.dead == want.dead, "dead letters: {:?} in place of {:?}", found.dead, want.dead);
-    let other = found.verdicts.iter().filter(|(content, verdicts)| want.verdicts.get(*content) != Some(verdicts));
-    let other: Vec<_> = other.collect();
-    for (content, verdicts) in other.iter().take(8) {
-        let explain = |world: &World| world.run(&["explain", content]).unwrap_or_else(|e| format!("{e:#}"));
-        eprintln!("{content}: {verdicts:?}, undisturbed {:?}", want.verdicts.get(*content));
-        eprintln!("struck: {}\nundisturbed: {}", explain(struck), explain(calm));
-    }
-    let more: Vec<_> = found.members.difference(&want.members).collect();
-    let lacks: Vec<_> = want.members.difference(&found.members).collect();
-    ensure!(more.is_empty() && lacks.is_empty(), "the published version has also {more:?} and lacks {lacks:?}");
-    ensure!(other.is_empty(), "{} contents have other verdicts", other.len());
-    Ok(())
+    same.map(drop)
 }
 
 /// All stages in one process, on stores of its own.

@@ -1,0 +1,84 @@
+//! What came of a run, and what of it must be the same whatever struck.
+//!
+//! Holds    the same dead letters; for each content the same verdicts; the same photos published. And where every repeat names
+//!          the same original, the same label and split for each.
+//! Weak at  a repeat names the earliest original that stood when it was decided. An earlier one that comes late, and stands
+//!          beside that, is not named any more; so a vote on a label may count elsewhere, and a label or a split with it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use anyhow::{Result, ensure};
+use dih_runner::{Connection, dead};
+use dih_tests::{World, fleet::publish};
+
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Image, label and split.
+    pub(crate) members: BTreeSet<(String, String, String)>,
+    /// Of each content what holds for its uploads in the end. Which of equal uploads is answered for the content, and which as
+    /// its repeat, is chance: whoever was processed first.
+    verdicts: BTreeMap<String, Vec<String>>,
+    /// And of which contents they are repeats.
+    originals: BTreeMap<String, Vec<String>>,
+    /// Upload and reason.
+    pub(crate) dead: BTreeSet<(Option<u64>, String)>,
+}
+
+impl Outcome {
+    /// Audits, publishes, and reads what came of it.
+    pub(crate) async fn of(world: &World, bus: &Connection, uploads: u64) -> Result<Self> {
+        world.audit_is_clean(uploads)?;
+        let letters = dead::list(bus).await?.into_iter().map(|dead| dead.letter);
+        let dead = letters.map(|l| (l.upload.map(|u| u.0), l.reasons.first().cloned().unwrap_or_default())).collect();
+        let members = publish(world)?;
+        let all = world.verdicts()?;
+        let contents: HashMap<&str, &str> = all.iter().map(|v| (&*v.source, &*v.image)).collect();
+        let (mut verdicts, mut originals) = (BTreeMap::new(), BTreeMap::new());
+        for one in &all {
+            let of = one.of_source.as_deref().and_then(|source| contents.get(source)).copied().unwrap_or_default();
+            // What is no picture has no content.
+            let content = if one.image.is_empty() { &one.source } else { &one.image };
+            let add = |to: &mut BTreeMap<String, Vec<String>>, what: &str| {
+                let list = to.entry(content.clone()).or_default();
+                list.push(what.to_owned());
+                list.sort();
+            };
+            add(&mut verdicts, &one.verdict);
+            add(&mut originals, of);
+        }
+        Ok(Self { members, verdicts, originals, dead })
+    }
+
+    fn images(&self) -> BTreeSet<&str> {
+        self.members.iter().map(|(image, ..)| &**image).collect()
+    }
+
+    /// Fails where it differs from what must be the same, and shows how both worlds came to it. Gives the rest in words.
+    pub(crate) fn compare(&self, struck: &World, want: &Self, calm: &World) -> Result<String> {
+        ensure!(self.dead == want.dead, "dead letters: {:?} in place of {:?}", self.dead, want.dead);
+        let moved = differing(&self.originals, &want.originals);
+        let other = differing(&self.verdicts, &want.verdicts);
+        for content in other.iter().chain(&moved).take(6) {
+            let explain = |world: &World| world.run(&["explain", content]).unwrap_or_else(|e| format!("{e:#}"));
+            eprintln!("struck: {}\nundisturbed: {}", explain(struck), explain(calm));
+        }
+        ensure!(other.is_empty(), "contents with other verdicts: {other:?}");
+        let (found, wanted) = (self.images(), want.images());
+        let differ: Vec<_> = found.symmetric_difference(&wanted).collect();
+        ensure!(differ.is_empty(), "published in one run only: {differ:?}");
+        let more: Vec<_> = self.members.difference(&want.members).collect();
+        ensure!(more.is_empty() || !moved.is_empty(), "labels or splits differ: {more:?}");
+        Ok(match moved.len() {
+            0 => "the same members as undisturbed".to_owned(),
+            n => format!(
+                "the same photos as undisturbed; {n} repeats name another original, {} photos have another label or split",
+                more.len()
+            ),
+        })
+    }
+}
+
+/// Contents of which the two do not say the same.
+fn differing<'a>(some: &'a BTreeMap<String, Vec<String>>, others: &BTreeMap<String, Vec<String>>) -> Vec<&'a str> {
+    some.iter().filter(|(content, said)| others.get(*content) != Some(said)).map(|(content, _)| &**content).collect()
+}
