@@ -3,7 +3,7 @@
 //!
 //! Takes    DIH_CHAOS_UPLOADS, DIH_CHAOS_FAULTS and DIH_CHAOS_SEED; `make chaos` gives large ones. Gives a report that names
 //!          every fault and what the system did, at a path that is printed.
-//! Weak at  times are reported and decide nothing: the machine is shared. docs/operating/chaos.md says how to read them.
+//! Weak at  times are reported and decide nothing: the machine is shared. docs/chaos.md says how to read them.
 
 mod broker;
 #[path = "../bucket/mod.rs"]
