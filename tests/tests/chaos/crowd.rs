@@ -27,7 +27,7 @@ use tokio::time::sleep;
 /// Draws and shoots; the simulated cameras of `dih simulate` take larger photos.
 const SHOOT: &str = include_str!("crowd.py");
 
-/// Between two uploads beyond the quota.
+/// Between two uploads beyond the quota, at first.
 const TRICKLE: Duration = Duration::from_millis(500);
 
 /// Uploads in their order, as files of a folder.
@@ -99,8 +99,9 @@ pub(crate) async fn connect(url: &str) -> Result<Connection> {
 /// Sends all, never more than `window` beyond what is answered, and slowly beyond the quota; what is not confirmed is sent again under its name.
 pub(crate) async fn send(crowd: Arc<Crowd>, to: Submitter, window: u64, progress: Arc<Progress>) -> Result<()> {
     for n in 0..crowd.rows.len() {
-        if n as u64 >= progress.quota.load(Ordering::SeqCst) {
-            sleep(TRICKLE).await;
+        // The further beyond, the slower: there must be something left for the faults to come.
+        if let Some(beyond) = (n as u64).checked_sub(progress.quota.load(Ordering::SeqCst)) {
+            sleep(TRICKLE + TRICKLE.mul_f64(beyond as f64 / 8.0)).await;
         }
         while progress.sent.load(Ordering::SeqCst) >= progress.answered.load(Ordering::SeqCst).saturating_add(window) {
             sleep(Duration::from_millis(5)).await;
