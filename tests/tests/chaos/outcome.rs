@@ -4,12 +4,19 @@
 //!          the same original, the same label and split for each.
 //! Weak at  a repeat names the earliest original that stood when it was decided. An earlier one that comes late, and stands
 //!          beside that, is not named any more; so a vote on a label may count elsewhere, and a label or a split with it.
+//!          From [`EXACT`] vectors on the index searches by cells, which hang on the order: some repeats are then found in one run
+//!          only. In a crowd that is larger, so few contents may differ; they are counted and told.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::{Result, ensure};
 use dih_runner::{Connection, dead};
 use dih_tests::{World, fleet::publish};
+
+/// Up to so many vectors the index compares all; see `cells.rs` there.
+const EXACT: usize = 4_096;
+/// One content in so many may differ where it does not.
+const ONE_IN: usize = 500;
 
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -62,19 +69,23 @@ impl Outcome {
             let explain = |world: &World| world.run(&["explain", content]).unwrap_or_else(|e| format!("{e:#}"));
             eprintln!("struck: {}\nundisturbed: {}", explain(struck), explain(calm));
         }
-        ensure!(other.is_empty(), "contents with other verdicts: {other:?}");
         let (found, wanted) = (self.images(), want.images());
-        let differ: Vec<_> = found.symmetric_difference(&wanted).collect();
-        ensure!(differ.is_empty(), "published in one run only: {differ:?}");
-        let more: Vec<_> = self.members.difference(&want.members).collect();
-        ensure!(more.is_empty() || !moved.is_empty(), "labels or splits differ: {more:?}");
-        Ok(match moved.len() {
-            0 => "the same members as undisturbed".to_owned(),
-            n => format!(
-                "the same photos as undisturbed; {n} repeats name another original, {} photos have another label or split",
-                more.len()
-            ),
-        })
+        let photos: Vec<_> = found.symmetric_difference(&wanted).collect();
+        let spare = if self.verdicts.len() > EXACT { self.verdicts.len() / ONE_IN } else { 0 };
+        ensure!(other.len() <= spare, "contents with other verdicts: {other:?}");
+        ensure!(photos.len() <= spare, "published in one run only: {photos:?}");
+        let placed = self.members.difference(&want.members).filter(|(image, ..)| wanted.contains(&**image)).count();
+        ensure!(placed == 0 || !moved.is_empty(), "{placed} labels or splits differ");
+        if moved.is_empty() {
+            return Ok("the same members as undisturbed".to_owned());
+        }
+        Ok(format!(
+            "photos published in one run only: {}; contents with other verdicts: {}; repeats of another original: {}; with \
+             another label or split: {placed}",
+            photos.len(),
+            other.len(),
+            moved.len() - moved.iter().filter(|content| other.contains(content)).count(),
+        ))
     }
 }
 
