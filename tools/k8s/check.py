@@ -1,11 +1,13 @@
 """Checks the Kubernetes manifests without a cluster.
 
-Takes    `k8s/`, the table of consumers in `pipeline/core/src/topology.rs` and the settings in `config/dih.toml`.
+Takes    `k8s/`, the table of consumers in `pipeline/core/src/topology.rs`, the settings in `config/dih.toml`, the
+         broker of a hub in `config/nats`, and nats-server where `tools/setup` has brought it.
 Gives    every fault with its place, and exit code 1 where there is one; of a clean tree, that each mutation is seen.
 Weak at  what only a cluster can tell: images that do not start, policies that a plug-in ignores, charts, a KEDA that
          reads another lag.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -13,13 +15,16 @@ import tempfile
 from pathlib import Path
 
 import mutations
+import nats_conf
 import yaml
 from project import read_project
-from rules import config, network, scaling, workloads
+from rules import broker, config, network, of_kind, scaling, workloads
 from schemas import schema_faults
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "k8s"
+NATS_SERVER = Path(os.environ.get("DIH_TOOLS") or ROOT / ".tools") / "bin" / "nats-server"
+PAGE = ROOT / "docs" / "kubernetes.md"
 # Where `overlays/small` goes another way, by a change of the lines that docs/kubernetes.md names.
 VARIANTS = {
     "small, with another S3 server": (
@@ -35,27 +40,51 @@ def main():
     overlays = [path.parent for path in sorted(K8S.glob("overlays/[!.]*/kustomization.yaml"))]
     builds = {folder.name: build(folder) for folder in overlays}
     builds |= {name: build_variant(*variant) for name, variant in VARIANTS.items()}
+    builds["charts"] = build(K8S / "charts") + read_values()
+
+    def faults_of(name, documents):
+        return (
+            chart_faults(documents, builds["small"], project)
+            if name == "charts"
+            else overlay_faults(documents, project)
+        )
+
     faults = []
     for name, documents in builds.items():
-        found = faults_of(documents, project)
+        found = faults_of(name, documents)
         print(f"k8s-check: {name}: {len(documents)} objects, {len(found)} faults")
         faults += [f"{name}: {fault}" for fault in found]
-    stores = build(K8S / "charts")
-    faults += [f"charts: {fault}" for fault in schema_faults(stores) + network.store_faults(stores, builds["small"])]
-    faults += [fault for path in sorted(K8S.glob("charts/*.values.yaml")) for fault in value_faults(path)]
-    faults += container_file_faults()
+    faults += [fault for path in value_files() for fault in value_faults(path)]
+    faults += server_faults(builds) + container_file_faults()
     for fault in faults:
         print(f"k8s-check: {fault}", file=sys.stderr)
     if faults:
         return 1
-    return mutations.run(builds, lambda documents: faults_of(documents, project))
+    return mutations.run(builds, faults_of)
 
 
-def faults_of(documents, project):
+def overlay_faults(documents, project):
     found = schema_faults(documents)
-    for rules in (workloads, scaling, network, config):
+    for rules in (workloads, scaling, network, broker, config):
         found += rules.faults(documents, project)
     return found
+
+
+def chart_faults(documents, small, project):
+    objects = [document for document in documents if document["kind"] != "Values"]
+    return schema_faults(objects) + network.store_faults(objects, small) + broker.chart_faults(documents, project)
+
+
+def value_files():
+    return sorted(K8S.glob("charts/*.values.yaml"))
+
+
+def read_values():
+    """Values of charts beside the objects, so that both are checked and spoilt in one way."""
+    return [
+        {"kind": "Values", "metadata": {"name": path.name.split(".")[0]}, "values": yaml.safe_load(path.read_text())}
+        for path in value_files()
+    ]
 
 
 def build(folder):
@@ -85,8 +114,37 @@ def value_faults(path):
     if not chart or not isinstance(yaml.safe_load(text), dict):
         return [f"{path.name}: is no map of values, or names no version of its chart"]
     wanted = f"{chart[1]} --version {chart[2]}"
-    told = wanted in (ROOT / "docs" / "kubernetes.md").read_text()
+    told = wanted in PAGE.read_text()
     return [] if told else [f"docs/kubernetes.md does not install `{wanted}`, which {path.name} is for"]
+
+
+def server_faults(builds):
+    """Whether nats-server itself takes the settings, those of TLS left out: it would ask for the certificate."""
+    if not NATS_SERVER.is_file():
+        print("k8s-check: no nats-server, so what it says of its files was not asked; `tools/setup` brings one")
+        return []
+    values = next(d["values"] for d in of_kind(builds["charts"], "Values") if d["metadata"]["name"] == "nats")
+    chart = nats_conf.of_chart(values)
+    chart = {k: v for k, v in chart.items() if k != "tls"} | {
+        "mqtt": {k: v for k, v in chart["mqtt"].items() if k != "tls"}
+    }
+    maps = of_kind(builds["kind"], "ConfigMap")
+    texts = {
+        "stores-inside/nats.conf": next(m["data"]["nats.conf"] for m in maps if "nats.conf" in m["data"]),
+        "charts/nats.values.yaml": nats_conf.written(chart),
+    }
+    return [f"{name}: nats-server says: {said}" for name, text in texts.items() for said in server_says(text)]
+
+
+def server_says(text):
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in (("nats-devices/devices.conf", "users: []\n"), ("nats/nats.conf", text)):
+            path = Path(folder, name)
+            path.parent.mkdir()
+            path.write_text(content)
+        environment = {"DIH_BROKER_PASSWORD": "d0", "SERVER_NAME": "nats-0"}
+        done = subprocess.run([NATS_SERVER, "-t", "-c", path], env=environment, capture_output=True, text=True)
+        return [] if done.returncode == 0 else [(done.stdout + done.stderr).strip().replace(folder, "")]
 
 
 def container_file_faults():

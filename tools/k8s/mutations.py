@@ -1,6 +1,6 @@
 """Shows that the checks see: each mutation spoils one thing in a built overlay and must be found, by its fault.
 
-Takes    overlays without a fault. Gives 0 when every mutation is found, else 1 and those that are not.
+Takes    overlays and charts/ without a fault. Gives 0 when every mutation is found, else 1 and those that are not.
 """
 
 import copy
@@ -13,7 +13,7 @@ def run(builds, faults_of):
     for what, overlay, spoil, fault in MUTATIONS:
         documents = copy.deepcopy(builds[overlay])
         spoil(documents)
-        found = faults_of(documents)
+        found = faults_of(overlay, documents)
         if not any(re.search(fault, each) for each in found):
             missed += 1
             print(f"k8s-check: not found: {what}; found instead: {found[:3]}", file=sys.stderr)
@@ -53,6 +53,16 @@ def drop(kind, name, path=()):
     return spoil
 
 
+def append(kind, name, path, value):
+    def spoil(documents):
+        at = get(documents, kind, name)
+        for key in path:
+            at = at[key]
+        at.append(value)
+
+    return spoil
+
+
 def config(old, new):
     def spoil(documents):
         data = get(documents, "ConfigMap", "dih-config-.*")["data"]
@@ -62,6 +72,22 @@ def config(old, new):
     return spoil
 
 
+def broker(old, new):
+    """In the broker's file of `kind`."""
+
+    def spoil(documents):
+        data = get(documents, "ConfigMap", "nats-config-.*")["data"]
+        assert old in data["nats.conf"], old
+        data["nats.conf"] = data["nats.conf"].replace(old, new)
+
+    return spoil
+
+
+def values(path, value):
+    """In the values of the chart of NATS."""
+    return change("Values", "nats", ("values", *path), value)
+
+
 def add(document):
     return lambda documents: documents.append(document)
 
@@ -69,6 +95,9 @@ def add(document):
 POD = ("spec", "template", "spec")
 MAIN = (*POD, "containers", 0)
 TRIGGER = ("spec", "triggers", 0, "metadata")
+ACCOUNTS = ("values", "config", "merge", "accounts")
+NATS_TLS = ("values", "config", "nats", "tls", "merge")
+MONITOR = {"name": "monitor", "port": 8222, "targetPort": "monitor"}
 SECRET = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "dih-secrets", "namespace": "dih"}}
 
 # What is spoilt, in which overlay, how, and the fault that must be named.
@@ -258,8 +287,144 @@ MUTATIONS = [
     ("a setting that is none", "kind", config("bucket =", "bukket ="), "bukket"),
     ("a section that is none", "kind", config("[stores.s3]", "[stores.s4]"), "stores.s4"),
     ("a secret's file that is none", "kind", config("dih/broker_password", "dih/password"), "no key of the secret"),
-    ("a password in the URL", "small", config("nats://nats.", "nats://dih:secret@nats."), "holds a password"),
+    ("a password in the URL", "small", config("tls://nats.", "tls://dih:secret@nats."), "holds a password"),
     ("a secret in the repository", "small", add(SECRET), "does not belong"),
     ("a map that is not there", "kind", change("ConfigMap", "nats-config-.*", ("metadata", "name"), "x"), "not there"),
     ("weak pods are let in", "kind", change("Namespace", "dih", ("metadata", "labels"), {}), "enforce"),
+    # Devices
+    (
+        "our user in no account",
+        "kind",
+        broker("accounts {", "authorization { users: [{ user: dih }] }\naccounts {"),
+        "outside",
+    ),
+    ("the account of the hub without its user", "kind", broker("user: dih,", "user: did,"), "HUB.users"),
+    ("a password in the file", "kind", broker("$DIH_BROKER_PASSWORD", "secret"), "password"),
+    ("our user over MQTT", "kind", broker('["STANDARD"]', '["STANDARD", "MQTT"]'), "allowed_connection_types"),
+    ("the streams to devices", "kind", broker('stream: "dih.v1.answer.>"', 'stream: "dih.v1.>"'), "exports"),
+    ("a service less", "kind", broker('      { service: "dih.v1.link.*", accounts: [DEVICES] }\n', ""), "exports"),
+    ("an export to everybody", "kind", broker('"dih.v1.raw.*.*", accounts: [DEVICES]', '"dih.v1.raw.*.*"'), "exports"),
+    (
+        "the whole disk to devices",
+        "kind",
+        broker("{ max_file: 64MB, max_mem: 0, max_streams: 5 }", ": enabled"),
+        "jetstream",
+    ),
+    ("smaller photos", "kind", broker("max_payload: 8MB", "max_payload: 1MB"), "max_payload"),
+    ("no name of the server", "kind", broker("server_name: nats-0\n", ""), "server_name"),
+    ("no MQTT", "kind", broker("mqtt {\n  listen: 0.0.0.0:1883\n}", ""), "`mqtt`"),
+    ("MQTT at another port", "kind", broker(":1883", ":1884"), "does not name"),
+    ("no devices", "kind", broker('include "../nats-devices/devices.conf"', ""), "include"),
+    ("devices from nowhere", "kind", broker("../nats-devices", "../devices"), "no folder is mounted"),
+    ("a file that is none", "kind", broker("HUB {", "HUB }"), "nats.conf"),
+    (
+        "devices from another secret",
+        "kind",
+        change("StatefulSet", "nats", (*POD, "volumes", 1, "secret", "secretName"), "dih-secrets"),
+        "no secret `dih-devices`",
+    ),
+    (
+        "devices that never change",
+        "kind",
+        change("StatefulSet", "nats", (*MAIN, "volumeMounts", 2, "subPath"), "devices.conf"),
+        "no folder is mounted",
+    ),
+    (
+        "a laptop open to its network",
+        "kind",
+        change("Service", "nats", ("spec", "type"), "NodePort"),
+        "open to the outside",
+    ),
+    ("TLS to a broker without", "kind", config("nats://nats.", "tls://nats."), "has no TLS"),
+    ("no TLS to the broker", "small", config("tls://nats.", "nats://nats."), "is plain"),
+    ("plain text allowed", "gpu", config("[broker]", "[broker]\nallow_plaintext = true"), "is plain"),
+    ("a CA that nobody knows", "small", config("ca_file = ", "#ca_file = "), "ca_file"),
+    (
+        "the account of before",
+        "small",
+        change("ScaledObject", "dih-ingest", (*TRIGGER, "account"), "$G"),
+        "streams are in HUB",
+    ),
+    ("the chart: no account for the hub", "charts", drop("Values", "nats", (*ACCOUNTS, "HUB")), "accounts.HUB"),
+    ("the chart: no user in it", "charts", change("Values", "nats", (*ACCOUNTS, "HUB", "users"), []), "HUB.users"),
+    (
+        "the chart: a device account with the stream of uploads",
+        "charts",
+        change(
+            "Values", "nats", (*ACCOUNTS, "HUB", "exports", 0), {"stream": "dih.v1.upload.*", "accounts": ["DEVICES"]}
+        ),
+        "exports",
+    ),
+    ("the chart: no import", "charts", drop("Values", "nats", (*ACCOUNTS, "DEVICES", "imports", 3)), "imports"),
+    (
+        "the chart: a third account",
+        "charts",
+        change("Values", "nats", (*ACCOUNTS, "GUESTS"), {"users": [{"user": "guest", "password": "guest"}]}),
+        "GUESTS",
+    ),
+    (
+        "the chart: the users of before",
+        "charts",
+        values(("config", "merge", "authorization"), {"users": [{"user": "dih"}]}),
+        "outside",
+    ),
+    ("the chart: smaller photos", "charts", values(("config", "merge", "max_payload"), "<< 1MB >>"), "max_payload"),
+    ("the chart: no MQTT", "charts", values(("config", "mqtt", "enabled"), False), "mqtt"),
+    ("the chart: MQTT without TLS", "charts", values(("config", "mqtt", "tls", "enabled"), False), "mqtt without TLS"),
+    ("the chart: NATS without TLS", "charts", values(("config", "nats", "tls", "enabled"), False), "nats without TLS"),
+    (
+        "the chart: another certificate",
+        "charts",
+        values(("config", "nats", "tls", "secretName"), "tls"),
+        "nats without TLS",
+    ),
+    ("the chart: TLS after a greeting", "charts", drop("Values", "nats", (*NATS_TLS, "handshake_first")), "tls.conf"),
+    ("the chart: nobody reloads", "charts", values(("reloader", "enabled"), False), "reloader"),
+    ("the chart: no mount", "charts", values(("container", "patch"), []), "no folder is mounted"),
+    ("the chart: no volume", "charts", values(("podTemplate", "patch"), []), "no secret"),
+    (
+        "the chart: a mount that is not watched",
+        "charts",
+        values(("container", "patch", 0, "value", "mountPath"), "/devices"),
+        "no folder is mounted",
+    ),
+    (
+        "the way in: one port more",
+        "charts",
+        append("Service", "devices", ("spec", "ports"), MONITOR),
+        "opens .* to the outside",
+    ),
+    ("the way in: another port", "charts", change("Service", "devices", ("spec", "ports", 0, "port"), 443), "opens"),
+    (
+        "the way in: the monitor",
+        "charts",
+        change("NetworkPolicy", "let-devices-in", ("spec", "ingress", 0, "ports", 0, "port"), 8222),
+        "port 8222 of nats to everybody",
+    ),
+    ("the way in: closed", "charts", drop("NetworkPolicy", "let-devices-in"), "no policy lets devices in"),
+    (
+        "the way in: every port",
+        "charts",
+        drop("NetworkPolicy", "let-devices-in", ("spec", "ingress", 0, "ports")),
+        "port all",
+    ),
+    (
+        "the way in: to Qdrant",
+        "charts",
+        change("NetworkPolicy", "let-devices-in", ("metadata", "namespace"), "qdrant"),
+        "of qdrant to everybody",
+    ),
+    (
+        "the way in: of another store",
+        "charts",
+        add(
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "x", "namespace": "qdrant"},
+                "spec": {"type": "NodePort", "ports": []},
+            }
+        ),
+        "not `devices` alone",
+    ),
 ]

@@ -1,6 +1,7 @@
 """What the manifests must agree with, read from where it stands.
 
-Takes    the sources. Gives the consumers of each stage, the settings there are, and how long a stage drains.
+Takes    the sources. Gives the consumers of each stage, the settings there are, how long a stage drains, and the broker
+         of a hub.
 Weak at  the table is read by its form: where the form changes, nothing is found, and that is a failure.
 """
 
@@ -8,6 +9,8 @@ import re
 import sys
 import tomllib
 from dataclasses import dataclass
+
+import nats_conf
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,11 @@ class Project:
     # section -> names of its settings, commented out ones too
     settings: dict
     drain_s: int
+    # `config/nats/hub.conf`, and the account in it that our user is in
+    hub: dict
+    account: str
+    # `config/nats/tls.conf`, less its files
+    tls: dict
 
     @property
     def stages(self):
@@ -31,7 +39,16 @@ def read_project(root):
     printed = (root / "config/dih.toml").read_text()
     if not consumers or table.count("consumer!(") != len(consumers):
         sys.exit("k8s-check: the table of consumers in topology.rs has another form than tools/k8s/project.py reads")
-    return Project(consumers, read_settings(printed), seconds(tomllib.loads(printed)["runner"]["drain"]))
+    drain_s = seconds(tomllib.loads(printed)["runner"]["drain"])
+    hub = nats_conf.read((root / "config/nats/hub.conf").read_text())
+    tls = nats_conf.read((root / "config/nats/tls.conf").read_text())["tls"]
+    tls = {key: value for key, value in tls.items() if not key.endswith("_file")}
+    return Project(consumers, read_settings(printed), drain_s, hub, account_of("dih", hub), tls)
+
+
+def account_of(user, hub):
+    """The account that holds a user, of a broker's settings."""
+    return next(name for name, a in hub["accounts"].items() for u in a.get("users", []) if u.get("user") == user)
 
 
 def read_settings(printed):

@@ -6,7 +6,7 @@ import tomllib
 from rules import WORKLOADS, is_ours, of_kind, pod, title
 
 # Keys of `dih-secrets`; docs/kubernetes.md makes it.
-SECRET_KEYS = {"broker_password", "qdrant_api_key", "s3_secret_access_key"}
+SECRET_KEYS = {"broker_password", "broker_ca", "qdrant_api_key", "s3_secret_access_key"}
 SECRETS = "/run/secrets/dih/"
 
 

@@ -40,8 +40,8 @@ def trigger_faults(trigger, stage, documents, project):
         found.append(f"looks for the consumer {consumer} in `{metadata.get('stream')}`; it reads {stream}")
     if of_stage != stage:
         found.append(f"scales {stage} by the queue of {of_stage}")
-    if metadata.get("account") != "$G":
-        found.append("reads another account than our users are in")
+    if metadata.get("account") != project.account:
+        found.append(f"reads the account `{metadata.get('account')}`; the streams are in {project.account}")
     if int(metadata.get("lagThreshold", 0)) < 1:
         found.append("has no `lagThreshold`")
     # Fallback knows no other kind.
