@@ -1,7 +1,7 @@
 """Checks the Kubernetes manifests without a cluster.
 
 Takes    `k8s/`, the table of consumers in `pipeline/core/src/topology.rs`, the settings in `config/dih.toml`, the
-         broker of a hub in `config/nats`, and nats-server where `tools/setup` has brought it.
+         broker of a hub in `config/nats`, `docs/kubernetes.md`, and nats-server where `tools/setup` has brought it.
 Gives    every fault with its place, and exit code 1 where there is one; of a clean tree, that each mutation is seen.
 Weak at  what only a cluster can tell: images that do not start, policies that a plug-in ignores, charts, a KEDA that
          reads another lag.
@@ -25,6 +25,37 @@ ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "k8s"
 NATS_SERVER = Path(os.environ.get("DIH_TOOLS") or ROOT / ".tools") / "bin" / "nats-server"
 PAGE = ROOT / "docs" / "kubernetes.md"
+# What each part of the page must do, in this order: nothing is used before it is made.
+STEPS = {
+    "One node": (
+        "kubectl apply -f k8s/base/namespace.yaml",
+        "-n dih create secret generic dih-secrets",
+        "-n dih create secret generic dih-devices",
+        "kubectl apply -k k8s/overlays/kind",
+        "-n dih wait --for=condition=complete",
+    ),
+    "Some nodes": (
+        "kubectl apply -k k8s/charts && kubectl apply -f k8s/base/namespace.yaml",
+        "tools/certs certs nats.nats.svc.cluster.local",
+        "-n nats create secret tls nats-tls",
+        "-n dih create secret generic dih-secrets",
+        "--from-file=broker_ca=certs/ca.pem",
+        "-n nats create secret generic dih-secrets --from-literal=broker_password",
+        "-n qdrant create secret generic dih-secrets --from-literal=qdrant_api_key",
+        "-n nats create secret generic dih-devices",
+        "helm upgrade --install nats nats/nats",
+        "helm upgrade --install qdrant qdrant/qdrant",
+        "-n seaweedfs create secret generic seaweedfs-s3",
+        "helm upgrade --install seaweedfs seaweedfs/seaweedfs",
+        "kubectl apply -k k8s/overlays/small",
+        "-n dih wait --for=condition=complete",
+    ),
+    "Devices": (
+        "dih device add cam1",
+        "dih device conf > devices.conf && kubectl",
+        "create secret generic dih-devices",
+    ),
+}
 # Where `overlays/small` goes another way, by a change of the lines that docs/kubernetes.md names.
 VARIANTS = {
     "small, with another S3 server": (
@@ -55,7 +86,7 @@ def main():
         print(f"k8s-check: {name}: {len(documents)} objects, {len(found)} faults")
         faults += [f"{name}: {fault}" for fault in found]
     faults += [fault for path in value_files() for fault in value_faults(path)]
-    faults += server_faults(builds) + container_file_faults()
+    faults += page_faults() + server_faults(builds) + container_file_faults()
     for fault in faults:
         print(f"k8s-check: {fault}", file=sys.stderr)
     if faults:
@@ -116,6 +147,24 @@ def value_faults(path):
     wanted = f"{chart[1]} --version {chart[2]}"
     told = wanted in PAGE.read_text()
     return [] if told else [f"docs/kubernetes.md does not install `{wanted}`, which {path.name} is for"]
+
+
+def page_faults():
+    """Of the page that a person follows: its steps in order, and no file that is not there."""
+    text = PAGE.read_text()
+    parts = {part.partition("\n")[0]: part for part in text.split("\n## ")}
+    found = []
+    for name, steps in STEPS.items():
+        at = 0
+        for step in steps:
+            here = parts.get(name, "").find(step, at)
+            if here < 0:
+                found.append(f"docs/kubernetes.md: {name}: no `{step}`, or too early")
+            at = max(at, here)
+    files = {name.rstrip("./") for name in re.findall(r"(?<![\w./])(?:k8s|tools|config|examples)/[\w./-]+", text)}
+    made = ("examples/python/.venv",)  # by the person, as the page of the examples says
+    missing = [name for name in sorted(files) if not name.startswith(made) and not (ROOT / name).exists()]
+    return found + [f"docs/kubernetes.md: there is no `{name}`" for name in missing]
 
 
 def server_faults(builds):
