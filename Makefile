@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-readers setup-s3 setup-k8s setup-prometheus build demo test chaos k8s-check bench
-.PHONY: prometheus-check prometheus-mutations
+.PHONY: prometheus-check prometheus-mutations setup-deny setup-sbom deny sbom
 
 CARGO ?= cargo
 SEEDS ?= 1 2 3
@@ -27,6 +27,12 @@ setup-k8s: ## make the Python environment that `make k8s-check` runs in, pinned 
 setup-prometheus: ## fetch promtool, pinned by hash
 	@tools/setup prometheus
 
+setup-deny: ## fetch cargo-deny, pinned by hash
+	@tools/setup deny
+
+setup-sbom: ## make the Python environment that `make sbom` checks its file in, pinned by hash
+	@tools/setup sbom
+
 build: ## build the `dih` command, optimised
 	$(CARGO) build --release --locked -p dih
 
@@ -39,7 +45,14 @@ prometheus-check: setup-prometheus ## hold alerts, runbooks, dashboards and the 
 prometheus-mutations: setup-prometheus ## break the alerts in a hundred ways, and show that the checks notice each
 	@tools/prometheus-check mutations
 
-test: setup setup-readers setup-s3 setup-k8s prometheus-check ## formatting, lints, all tests, with real servers
+deny: setup-deny ## hold all crates against deny.toml: licences, bans, sources, and known holes where they can be asked for
+	@tools/deny
+
+sbom: setup-sbom ## write what `dih` is made of, as CycloneDX, into target/dih.cdx.json
+	@tools/sbom
+
+test: setup setup-readers setup-s3 setup-k8s setup-deny prometheus-check ## formatting, lints, all tests, with real servers
+	@tools/deny offline
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@tools/k8s-check

