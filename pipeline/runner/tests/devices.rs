@@ -151,6 +151,27 @@ async fn over_mqtt_a_device_may_send_as_itself_and_nothing_else() {
     assert_eq!(ledger[1..], before[1..], "nothing else got anywhere");
 }
 
+/// Makes a consumer of the ledger, whether or not anybody waits for the answer.
+const SPY: &str = "$JS.API.CONSUMER.DURABLE.CREATE.VERDICTS.spy";
+const SPY_BODY: &str = r#"{"stream_name":"VERDICTS","config":{"durable_name":"spy","ack_policy":"explicit"}}"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_device_makes_a_consumer() {
+    let (gate, cam1) = (Gate::open().await, Cam::new("cam1"));
+    gate.admit(&[&cam1]).await;
+    let (over_nats, over_mqtt) = (gate.nats(&cam1).await.expect("let in"), gate.mqtt(&cam1).await);
+    let mut over_mqtt = over_mqtt.expect("let in");
+    over_nats.client.publish_with_reply(SPY, "_INBOX_cam1.x", SPY_BODY.into()).await.expect("sent");
+    over_nats.is_denied("publish", SPY).await;
+    over_mqtt.publish(&SPY.replace('.', "/"), SPY_BODY.as_bytes()).await;
+    over_mqtt.publish("dih/v1/raw/cam1/shirt", b"photo").await;
+    world::until("what was sent after it is there", async || gate.ledger().await[0].1 == 1).await;
+    assert_eq!(gate.readers().await, 0);
+    // The same words of the hub do: else this would prove nothing.
+    gate.hub.client().publish_with_reply(SPY, gate.hub.client().new_inbox(), SPY_BODY.into()).await.expect("sent");
+    world::until("the hub's consumer is there", async || gate.readers().await == 1).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_became_of_an_upload_is_told_to_its_device() {
     let (gate, cam1, cam2) = (Gate::open().await, Cam::new("cam1"), Cam::new("cam2"));

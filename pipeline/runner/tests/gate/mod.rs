@@ -1,5 +1,5 @@
 //! A broker of our own that listens for devices, with two of them let in, and clients as devices have them.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub)] // each test file uses a part
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
@@ -106,6 +106,12 @@ impl Gate {
             found.push((stream.to_owned(), info.info().await.expect("told").state.last_sequence));
         }
         found
+    }
+
+    /// Consumers of the ledger, which would read it.
+    pub async fn readers(&self) -> usize {
+        let stream = self.hub.jetstream().get_stream("VERDICTS").await.expect("is there");
+        stream.cached_info().state.consumer_count
     }
 
     pub async fn nats(&self, cam: &Cam) -> Result<NatsDevice, async_nats::ConnectError> {
