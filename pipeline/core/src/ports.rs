@@ -108,6 +108,26 @@ pub struct NearVector {
     pub cosine: f32,
 }
 
+/// Which images to search among.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Among<'a> {
+    /// Those in one of these states; empty means any.
+    pub states: &'a [State],
+    /// Those that come after this upload in the order.
+    pub after: Option<UploadSeq>,
+}
+
+impl<'a> Among<'a> {
+    pub fn states(states: &'a [State]) -> Self {
+        Self { states, after: None }
+    }
+
+    /// Whether an image in such a state and place is among them.
+    pub fn has(&self, state: State, order: UploadSeq) -> bool {
+        (self.states.is_empty() || self.states.contains(&state)) && self.after.is_none_or(|after| order > after)
+    }
+}
+
 /// Which records to page through. Empty means no restriction.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Select {
@@ -151,27 +171,26 @@ pub trait Index: Send + Sync + fmt::Debug {
     async fn change_from(&self, id: ImageId, from: &[State], change: &Change) -> Result<bool, StoreError>;
     /// Adds the labels that another upload of the same bytes gave. Adding twice changes nothing.
     async fn vote(&self, id: ImageId, upload: UploadSeq, labels: &[Label]) -> Result<(), StoreError>;
-    /// Records within `radius` bits of any of the queries, nearest first and of equals the first one uploaded, each once;
-    /// those in `states`, or in any if empty.
+    /// Records within `radius` bits of any of the queries, nearest first and of equals the first one uploaded, each once; up to
+    /// `limit` of each of `among`, which have none in common.
     async fn near_fingerprints(
         &self,
         queries: &[Fingerprint],
         radius: u32,
-        states: &[State],
+        among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError>;
     /// Stores a vector; it need not be normalised.
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError>;
     /// The stored vector, normalised to length 1.
     async fn vector(&self, id: ImageId, space: &VectorSpace) -> Result<Option<Vec<f32>>, StoreError>;
-    /// Images with a vector in this space of at least this cosine, nearest first and of equals the first one uploaded;
-    /// those in `states`, or in any if empty.
+    /// Images with a vector in this space of at least this cosine, nearest first and of equals the first one uploaded.
     async fn near_vectors(
         &self,
         space: &VectorSpace,
         vector: &[f32],
         cosine_min: f32,
-        states: &[State],
+        among: Among<'_>,
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError>;
     /// Records whose `repeat.of` is this image.

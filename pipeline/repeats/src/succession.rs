@@ -10,10 +10,10 @@
 
 use dih_core::{
     ImageId, Notice, Outcome, StageError, StageName,
-    event::{Image, ImageEmbedded, ImageStored, VectorSpace},
+    event::{Image, ImageEmbedded, ImageStored},
     ports::{Index, StoreError},
     record::{Change, Record, State},
-    repeat::{Repeat, Twin},
+    repeat::{FoundBy, Repeat, Twin},
     verdict::{Answer, Decision, Status},
 };
 
@@ -23,7 +23,7 @@ pub enum Standing {
     /// In its place: go on.
     Stands(Box<Record>),
     /// An earlier picture made it yield while the message was under way.
-    Yielded(Repeat),
+    Yielded(Box<Record>, Repeat),
     /// It has been decided anew since; whoever did so has published the answer of this epoch.
     Superseded,
 }
@@ -34,7 +34,10 @@ pub async fn standing(index: &dyn Index, image: &Image) -> Result<Standing, Stor
     let record = found.ok_or_else(|| StoreError::NotFound { store: "index", key: image.id.to_string() })?;
     Ok(match (record.state, &record.repeat) {
         _ if record.epoch > image.epoch => Standing::Superseded,
-        (State::Repeat, Some(repeat)) => Standing::Yielded(repeat.clone()),
+        (State::Repeat, Some(repeat)) => {
+            let repeat = repeat.clone();
+            Standing::Yielded(Box::new(record), repeat)
+        }
         _ => Standing::Stands(Box::new(record)),
     })
 }
@@ -43,9 +46,28 @@ pub async fn standing(index: &dyn Index, image: &Image) -> Result<Standing, Stor
 pub async fn overtaken(index: &dyn Index, image: &Image, stage: StageName) -> Result<Option<Outcome>, StoreError> {
     Ok(match standing(index, image).await? {
         Standing::Stands(_) => None,
-        Standing::Superseded => Some(Outcome::superseded()),
-        Standing::Yielded(repeat) => Some(answer_repeat(index, image, stage, repeat).await?),
+        Standing::Superseded => Some(superseded(index, image).await?),
+        Standing::Yielded(_, repeat) => Some(answer_repeat(index, image, stage, repeat).await?),
     })
+}
+
+/// What is left to say of a picture that was decided anew since: that it was let go, if nobody has taken that up yet. Whoever
+/// let it go may have died before it could say so.
+pub async fn superseded(index: &dyn Index, image: &Image) -> Result<Outcome, StoreError> {
+    let waits = index.get(image.id).await?.filter(|record| record.state == State::Claimed);
+    let again = match waits {
+        Some(record) => let_go(index, record).await?,
+        None => Vec::new(),
+    };
+    Ok(Outcome::superseded().and_all(again))
+}
+
+/// Has a picture that yielded while it was decided decided anew, if it would rather name the twin that it found itself.
+pub async fn prefer(index: &dyn Index, own: &Record, found: &Twin) -> Result<Vec<Notice>, StoreError> {
+    match index.get(found.id).await? {
+        Some(earlier) if would_rather_name(own, &earlier, found.found_by) => let_go(index, own.clone()).await,
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// A picture that cannot be processed no longer stands: whoever yielded to it is decided again.
@@ -61,7 +83,8 @@ pub async fn fall(index: &dyn Index, image: &Image) -> Result<Outcome, StageErro
     index.change_from(image.id, &[State::Claimed, State::Unique, State::Clustered], &change).await?;
     match index.get(image.id).await? {
         Some(record) if record.state == State::Fallen => {
-            Ok(Outcome::default().and_all(vacated(&record)).and_all(release(index, image.id).await?))
+            let released = release(index, image.id).await?;
+            Ok(Outcome::default().and_all(look_again(record)).and_all(released))
         }
         _ => Ok(Outcome::default()),
     }
@@ -166,19 +189,20 @@ async fn holds(index: &dyn Index, repeat: ImageId, original: ImageId) -> Result<
     })
 }
 
-/// Makes the later twins of a picture that stays yield to it. The redelivery of its message does so again, for those that
-/// the first try did not come to, and says again what followed for those that it did.
+/// Makes the later twins of a picture that stays yield to it, or decided anew where they had yielded to another. The
+/// redelivery of its message does so again, for those that the first try did not come to, and says again what followed for
+/// those that it did.
 pub async fn demote_all(
     index: &dyn Index,
     stage: StageName,
-    by: &Image,
+    by: &Record,
     later: &[Twin],
 ) -> Result<Vec<Notice>, StoreError> {
-    for twin in later {
-        demote(index, by, twin).await?;
-    }
     let mut notices = Vec::new();
-    for record in index.repeats_of(by.id).await?.iter().filter(|record| record.state == State::Repeat) {
+    for twin in later {
+        notices.extend(demote(index, by, twin).await?);
+    }
+    for record in index.repeats_of(by.id()).await?.iter().filter(|record| record.state == State::Repeat) {
         notices.extend(consequences(index, stage, record).await?);
     }
     Ok(notices)
@@ -187,11 +211,11 @@ pub async fn demote_all(
 /// Makes a later twin yield that was let through before `by` arrived.
 ///
 /// One that is still under way answers for itself when its next stage finds it yielded; one that was answered is
-/// revised.
-async fn demote(index: &dyn Index, by: &Image, twin: &Twin) -> Result<(), StoreError> {
-    let repeat = repeat_of(by, twin);
+/// revised. One that has yielded to another is let go, if it would rather name this one.
+async fn demote(index: &dyn Index, by: &Record, twin: &Twin) -> Result<Vec<Notice>, StoreError> {
+    let repeat = repeat_of(&by.image, twin);
     loop {
-        let Some(record) = index.get(twin.id).await? else { return Ok(()) };
+        let Some(record) = index.get(twin.id).await? else { return Ok(Vec::new()) };
         let mut change = Change { repeat: Some(Some(repeat.clone())), ..Change::to(State::Repeat) };
         match record.state {
             State::Claimed | State::Unique | State::Clustered => {}
@@ -199,50 +223,65 @@ async fn demote(index: &dyn Index, by: &Image, twin: &Twin) -> Result<(), StoreE
                 change.epoch = Some(record.epoch.next());
                 change.prior = Some(if record.state == State::Held { Status::Held } else { Status::Curated });
             }
-            State::Repeat | State::Rejected | State::Fallen => return Ok(()),
+            State::Repeat if would_rather_name(&record, by, twin.found_by) => return let_go(index, record).await,
+            State::Repeat | State::Rejected | State::Fallen => return Ok(Vec::new()),
         }
         if index.change_from(twin.id, &[record.state], &change).await? {
-            return Ok(());
+            return Ok(Vec::new());
         }
+    }
+}
+
+/// Whether a repeat would name an earlier picture in place of the one that it names, if it is proven to repeat both: of those
+/// found by fingerprint the earliest, else of those found by vector.
+pub fn would_rather_name(repeat: &Record, earlier: &Record, found_by: FoundBy) -> bool {
+    let Some(named) = repeat.repeat.as_ref().filter(|named| named.of != earlier.id()) else { return false };
+    match (named.found_by, found_by) {
+        (FoundBy::Vector { .. }, FoundBy::Fingerprint { .. }) => true,
+        (FoundBy::Fingerprint { .. }, FoundBy::Vector { .. }) => false,
+        _ => named.of_upload > earlier.order(),
     }
 }
 
 /// Makes a picture yield that stood, to an earlier one that it had not been compared with.
 pub async fn step_down(index: &dyn Index, stage: StageName, id: ImageId, to: &Twin) -> Result<Vec<Notice>, StoreError> {
     let Some(original) = index.get(to.id).await? else { return Ok(Vec::new()) };
-    demote(index, &original.image, &Twin { id, ..to.clone() }).await?;
-    match index.get(id).await? {
-        Some(record) if record.state == State::Repeat => consequences(index, stage, &record).await,
-        _ => Ok(Vec::new()),
+    let mut notices = demote(index, &original, &Twin { id, ..to.clone() }).await?;
+    if let Some(record) = index.get(id).await?.filter(|record| record.state == State::Repeat) {
+        notices.extend(consequences(index, stage, &record).await?);
     }
+    Ok(notices)
 }
 
 /// What follows from a picture having yielded: its answers, if it was answered before, the release of its repeats, and a
 /// new decision if it yielded wrongly.
 async fn consequences(index: &dyn Index, stage: StageName, record: &Record) -> Result<Vec<Notice>, StoreError> {
     let mut notices = Vec::new();
-    if let (Some(prior @ (Status::Curated | Status::Held)), Some(repeat)) = (record.prior, &record.repeat) {
-        let reason = record.reason.clone().unwrap_or_else(|| prior.as_str().into());
-        let ended = Answer::about(&record.image, prior, StageName::Organize, reason).scored(record.label_score);
-        notices.push(Notice::Answer(Box::new(ended.in_epoch(record.epoch.previous()))));
+    if let (Some(prior), Some(repeat)) = (record.prior, &record.repeat) {
         let now = Answer::repeats(&record.image, stage, repeat.clone());
+        let ended = match prior {
+            // It was let go, and yields while it is decided anew. Whom it named before was answered, or is not known any more.
+            Status::Duplicate => now.clone(),
+            _ => {
+                let reason = record.reason.clone().unwrap_or_else(|| prior.as_str().into());
+                Answer::about(&record.image, prior, StageName::Organize, reason).scored(record.label_score)
+            }
+        };
+        notices.push(Notice::Answer(Box::new(ended.in_epoch(record.epoch.previous()))));
         notices.push(Notice::Answer(Box::new(now.in_epoch(record.epoch))));
     }
-    notices.extend(vacated(record));
+    notices.extend(look_again(record.clone()));
     notices.extend(release(index, record.id()).await?);
     notices.extend(reconsider(index, record.id()).await?);
     Ok(notices)
 }
 
-/// Tells the cluster stage that a picture stands no more which others were compared with.
-fn vacated(record: &Record) -> Option<Notice> {
-    record.space.clone().map(|space| look_again(record.clone(), space))
-}
-
-/// Has the cluster stage look at a picture once more that has a vector.
-pub fn look_again(record: Record, space: VectorSpace) -> Notice {
+/// Has the cluster stage look once more at a picture that it has compared with others: what holds for those may have
+/// changed with it.
+pub fn look_again(record: Record) -> Option<Notice> {
+    let space = record.space?;
     let image = Image { epoch: record.epoch, ..record.image };
-    Notice::Embedded(ImageEmbedded { image, label_score: record.label_score, space })
+    Some(Notice::Embedded(ImageEmbedded { image, label_score: record.label_score, space }))
 }
 
 /// The repeat that a later `twin` is of `original`.

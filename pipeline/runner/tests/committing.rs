@@ -12,7 +12,7 @@ use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
     image::Fingerprint,
-    ports::{Index, NearFingerprint, NearVector, Page, Select, StoreError},
+    ports::{Among, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
     topology::{DEAD, IMAGES, UPLOADS, VERDICTS},
 };
@@ -56,7 +56,7 @@ impl Index for OnlyCommits {
         &self,
         _: &[Fingerprint],
         _: u32,
-        _: &[State],
+        _: &[Among<'_>],
         _: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
         unreachable!("{UNASKED}")
@@ -75,7 +75,7 @@ impl Index for OnlyCommits {
         _: &VectorSpace,
         _: &[f32],
         _: f32,
-        _: &[State],
+        _: Among<'_>,
         _: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
         unreachable!("{UNASKED}")

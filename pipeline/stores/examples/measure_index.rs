@@ -5,7 +5,7 @@ use std::{fs, time::Instant};
 
 use dih_core::{
     event::VectorSpace,
-    ports::{Index, Select, StoreError},
+    ports::{Among, Index, Select, StoreError},
     record::{Change, State},
 };
 use dih_stores::{contract::sample, index::EdgeIndex};
@@ -76,13 +76,13 @@ async fn search(
     let began = Instant::now();
     for n in 0..SEARCHES {
         let eight = sample::record(n * 7 % images).image.fingerprints.orientations;
-        index.near_fingerprints(&eight, 10, &[], 16).await?;
+        index.near_fingerprints(&eight, 10, &[Among::default()], 16).await?;
     }
     let fingerprints = rate(began);
     let queries: Vec<_> = (0..SEARCHES).map(|n| vector(n * 7 % images)).collect();
     let (began, mut found) = (Instant::now(), 0);
     for (n, query) in queries.iter().enumerate() {
-        let near = index.near_vectors(space, query, 0.2, &[State::Clustered], 16).await?;
+        let near = index.near_vectors(space, query, 0.2, Among::states(&[State::Clustered]), 16).await?;
         found += u64::from(near.first().is_some_and(|near| near.image.order.0 == n as u64 * 7 % images));
     }
     println!(

@@ -16,7 +16,7 @@ use dih_core::{
     event::VectorSpace,
     image::Fingerprint,
     metrics::{STORE_CALL_SECONDS, STORE_ERRORS},
-    ports::{Blobs, Index, LinkTo, NearFingerprint, NearVector, Page, Select, StoreError},
+    ports::{Among, Blobs, Index, LinkTo, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
 use tracing::Instrument;
@@ -77,10 +77,10 @@ impl Index for MeteredIndex {
         &self,
         queries: &[Fingerprint],
         radius: u32,
-        states: &[State],
+        among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
-        measured(INDEX, "near_fingerprints", self.0.near_fingerprints(queries, radius, states, limit)).await
+        measured(INDEX, "near_fingerprints", self.0.near_fingerprints(queries, radius, among, limit)).await
     }
 
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {
@@ -96,10 +96,10 @@ impl Index for MeteredIndex {
         space: &VectorSpace,
         vector: &[f32],
         cosine_min: f32,
-        states: &[State],
+        among: Among<'_>,
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
-        measured(INDEX, "near_vectors", self.0.near_vectors(space, vector, cosine_min, states, limit)).await
+        measured(INDEX, "near_vectors", self.0.near_vectors(space, vector, cosine_min, among, limit)).await
     }
 
     async fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {

@@ -25,7 +25,7 @@ use dih_repeats::{
     Candidate, Prover,
     succession::{self, Standing},
 };
-use lists::Lists;
+use lists::{Junior, Lists, Place};
 
 #[derive(Debug)]
 pub struct Cluster {
@@ -51,10 +51,8 @@ impl Cluster {
     ) -> Result<Settlement, StageError> {
         let (ids, cosines): (Vec<ImageId>, Vec<f32>) = suspects.map(|n| (n.image.id, n.cosine)).unzip();
         let records = if ids.is_empty() { Vec::new() } else { self.index.get_all(&ids).await? };
-        let candidate = |(record, cosine): (Option<Record>, f32)| {
-            Some(Candidate { record: Arc::new(record?), found_by: FoundBy::Vector { cosine } })
-        };
-        let candidates = records.into_iter().zip(cosines).filter_map(candidate).collect();
+        let suspect = |(record, cosine): (Option<Record>, f32)| Some(candidate(record?, cosine));
+        let candidates = records.into_iter().zip(cosines).filter_map(suspect).collect();
         let twins = self.prover.twins(own, candidates).await?;
         Ok(settle(own.id(), own.order(), &twins))
     }
@@ -64,6 +62,7 @@ impl Cluster {
         &self,
         event: &ImageEmbedded,
         own: &Record,
+        place: &Place,
         near: &[NearVector],
     ) -> Result<Option<Outcome>, StageError> {
         let ImageEmbedded { mut image, label_score, space } = event.clone();
@@ -83,43 +82,106 @@ impl Cluster {
             return Ok(None);
         }
         let clustered = ImageClustered { image, label_score, cluster: group.leader };
-        let follows = match self.lists(&space).calm(own, near) {
+        let lists = self.lists(&space);
+        let later = lists.later(place).await?;
+        let follows = match later.is_empty() && lists.holds(place, near).await? {
             true => Vec::new(),
-            false => self.look_around(own, &space, near).await?,
+            false => self.look_around(own, &lists, place, near, &later).await?,
         };
         Ok(Some(Outcome::emit(Notice::Clustered(clustered)).and_all(follows)))
     }
 
     /// What follows for others from a picture that stays, and for itself from what happened since it saw `seen`: those that
-    /// were let through before it yield, a repeat that it separates from its original is decided anew.
+    /// were let through before it yield, a repeat that would name another by now is decided anew.
     async fn look_around(
         &self,
         own: &Record,
-        space: &VectorSpace,
+        lists: &Lists<'_>,
+        place: &Place,
         seen: &[NearVector],
+        later: &[NearVector],
     ) -> Result<Vec<Notice>, StageError> {
-        let (index, lists) = (&*self.index, self.lists(space));
-        let near = lists.near(own).await?;
-        let compared = lists.of(own, seen);
-        let list = lists.of(own, &near);
+        let near = lists.near(place).await?;
+        let compared = lists.of(place, seen);
+        let list = lists.of(place, &near);
         let new = list.into_iter().filter(|n| !compared.iter().any(|c| c.image.id == n.image.id));
         if let Settlement::Repeat { of } = self.settle(own, new).await? {
-            return Ok(succession::step_down(index, StageName::Cluster, own.id(), &of).await?);
+            return Ok(succession::step_down(&*self.index, StageName::Cluster, own.id(), &of).await?);
         }
+        let standing = later.iter().filter(|n| n.image.state.stands());
         let mut yields = Vec::new();
-        if let Settlement::First { yields: twins } = self.settle(own, lists.juniors(own, &near)).await? {
+        if let Settlement::First { yields: twins } = self.settle(own, standing).await? {
             for twin in twins {
-                let junior = near.iter().find(|n| n.image.id == twin.id);
+                let junior = later.iter().find(|n| n.image.id == twin.id);
                 if let Some(junior) = junior
-                    && lists.is_on_list_of(own.id(), &junior.image).await?
+                    && lists.is_on_list_of(own.id(), junior).await?
                 {
                     yields.push(twin);
                 }
             }
         }
-        let mut notices = succession::demote_all(index, StageName::Cluster, &own.image, &yields).await?;
-        for repeat in lists.crowded_out(own).await? {
-            notices.extend(succession::let_go(index, repeat).await?);
+        let mut notices = succession::demote_all(&*self.index, StageName::Cluster, own, &yields).await?;
+        for twin in &yields {
+            // One that was on its way here will not arrive, and may have to name another.
+            let space = Some(lists.space.clone());
+            let record = self.index.get(twin.id).await?.map(|record| Record { space, ..record });
+            notices.extend(record.and_then(succession::look_again));
+        }
+        for junior in lists.misled(own.id(), later).await? {
+            let original = junior.record.repeat.as_ref().map(|repeat| repeat.of);
+            let crowded_out = original.is_some_and(|original| !junior.lists(original));
+            if junior.was_let_go() || crowded_out || self.is_original_of(own, &junior).await? {
+                notices.extend(succession::let_go(&*self.index, junior.record).await?);
+            }
+        }
+        Ok(notices)
+    }
+
+    /// Whether a repeat must name this picture, and not whom it names.
+    async fn is_original_of(&self, own: &Record, Junior { record, cosine, .. }: &Junior) -> Result<bool, StageError> {
+        let candidate = candidate(record.clone(), *cosine);
+        Ok(succession::would_rather_name(record, own, candidate.found_by)
+            && !self.prover.twins(own, vec![candidate]).await?.is_empty())
+    }
+
+    /// Whether a picture that yielded names the right one by its list, if that is not as it was `seen` any more.
+    async fn check_name(
+        &self,
+        id: ImageId,
+        lists: &Lists<'_>,
+        place: &Place,
+        seen: &[&NearVector],
+    ) -> Result<Vec<Notice>, StageError> {
+        let near = lists.near(place).await?;
+        let list: Vec<NearVector> = lists.of(place, &near).into_iter().cloned().collect();
+        if !seen.is_empty() && list.iter().map(|n| n.image.id).eq(seen.iter().map(|n| n.image.id)) {
+            return Ok(Vec::new());
+        }
+        match self.index.get(id).await?.filter(|own| own.state == State::Repeat) {
+            Some(own) => self.name_again(&own, &list).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Has a repeat decided anew that would name another by its list, or nobody.
+    async fn name_again(&self, own: &Record, list: &[NearVector]) -> Result<Vec<Notice>, StageError> {
+        let by_list = own.repeat.as_ref().is_some_and(|named| matches!(named.found_by, FoundBy::Vector { .. }));
+        match self.settle(own, list.iter()).await? {
+            Settlement::Repeat { of } => Ok(succession::prefer(&*self.index, own, &of).await?),
+            Settlement::First { .. } if by_list => Ok(succession::let_go(&*self.index, own.clone()).await?),
+            Settlement::First { .. } => Ok(Vec::new()),
+        }
+    }
+
+    /// Has those looked at again on whose list a picture was that stands no more.
+    async fn leave(&self, gone: &Record, lists: &Lists<'_>) -> Result<Vec<Notice>, StageError> {
+        let mut notices = Vec::new();
+        for Junior { record, list, .. } in lists.with_room(&lists.place(gone).await?).await? {
+            match record.state {
+                State::Claimed => notices.extend(succession::let_go(&*self.index, record).await?),
+                State::Repeat => notices.extend(self.name_again(&record, &list).await?),
+                _ => notices.extend(succession::look_again(record)),
+            }
         }
         Ok(notices)
     }
@@ -127,13 +189,21 @@ impl Cluster {
     /// The decision was made before, by an earlier try or by an earlier picture that arrived since.
     async fn say_again(&self, event: ImageEmbedded, standing: Standing) -> Result<Outcome, StageError> {
         let ImageEmbedded { image, label_score, space } = event;
+        let lists = self.lists(&space);
         match standing {
-            Standing::Superseded => Ok(Outcome::superseded()),
-            Standing::Yielded(repeat) => self.answer_repeat(image, &space, repeat).await,
+            Standing::Superseded => Ok(succession::superseded(&*self.index, &image).await?),
+            Standing::Yielded(own, repeat) => {
+                let anew = self.check_name(own.id(), &lists, &lists.place(&*own).await?, &[]).await?;
+                Ok(self.answer_repeat(image, &space, repeat).await?.and_all(anew))
+            }
             Standing::Stands(record) => {
                 let follows = match record.state.stands() {
-                    true => self.look_around(&record, &space, &[]).await?,
-                    false => Vec::new(), // refused since
+                    true => {
+                        let place = lists.place(&*record).await?;
+                        let later = lists.later(&place).await?;
+                        self.look_around(&record, &lists, &place, &[], &later).await?
+                    }
+                    false => self.leave(&record, &lists).await?, // refused since
                 };
                 let cluster = record.cluster.unwrap_or(image.id);
                 // As recorded, with the lineage of the try that decided.
@@ -158,9 +228,10 @@ impl Cluster {
             FoundBy::Content | FoundBy::Fingerprint { .. } => decision,
         });
         let answer = succession::answer_repeat(&*self.index, &image, StageName::Cluster, repeat).await?;
-        let Some(own) = self.index.get(image.id).await? else { return Ok(answer) };
-        let room = self.lists(space).with_room(&own).await?;
-        Ok(answer.and_all(room.into_iter().map(|record| succession::look_again(record, space.clone()))))
+        match self.index.get(image.id).await? {
+            Some(own) => Ok(answer.and_all(self.leave(&own, &self.lists(space)).await?)),
+            None => Ok(answer),
+        }
     }
 }
 
@@ -176,17 +247,20 @@ impl Stage for Cluster {
                 decided => return self.say_again(event, decided).await,
             };
             let lists = self.lists(&event.space);
-            let near = lists.near(&own).await?;
-            match self.settle(&own, lists.of(&own, &near).into_iter()).await? {
+            let place = lists.place(&own).await?;
+            let near = lists.near(&place).await?;
+            match self.settle(&own, lists.of(&place, &near).into_iter()).await? {
                 Settlement::First { .. } => {
-                    if let Some(outcome) = self.stay(&event, &own, &near).await? {
+                    if let Some(outcome) = self.stay(&event, &own, &place, &near).await? {
                         return Ok(outcome);
                     }
                 }
                 Settlement::Repeat { of } => {
                     let id = event.image.id;
                     if let Some(repeat) = succession::yield_to(&*self.index, id, State::Unique, &of).await? {
-                        return self.answer_repeat(event.image, &event.space, repeat).await;
+                        let seen = lists.of(&place, &near);
+                        let anew = self.check_name(id, &lists, &place, &seen).await?;
+                        return Ok(self.answer_repeat(event.image, &event.space, repeat).await?.and_all(anew));
                     }
                 }
             }
@@ -196,6 +270,10 @@ impl Stage for Cluster {
     async fn fallen(&self, delivery: Delivery<ImageEmbedded>) -> Result<Outcome, StageError> {
         succession::fall(&*self.index, &delivery.input.image).await
     }
+}
+
+fn candidate(record: Record, cosine: f32) -> Candidate {
+    Candidate { record: Arc::new(record), found_by: FoundBy::Vector { cosine } }
 }
 
 /// Where a picture belongs: the group of a picture it is like, or its own.

@@ -1,14 +1,14 @@
 //! Whom a picture is compared with: its *list*, the nearest few earlier pictures that stand.
 //!
 //! Takes    a record and the space of its vector. Gives its neighbours, its list, and those whose lists it changed.
-//! Keeps    one promise: what is published follows from the lists, whatever was processed first. So when a picture joins
-//!          a list or leaves one, the picture whose list it is gets looked at again.
+//! Keeps    one promise: what is published, and whom a repeat names, follows from the lists, whatever was processed first. So
+//!          when a picture joins a list or leaves one, the picture whose list it is gets looked at again.
 //! Weak at  more than [`WIDE`] neighbours: a picture that comes late misses those beyond.
 
 use dih_core::{
     ImageId, UploadSeq,
     event::VectorSpace,
-    ports::{Index, NearVector, StoreError},
+    ports::{Among, Index, NearVector, StoreError},
     record::{Record, State, Summary},
     repeat::FoundBy,
 };
@@ -19,23 +19,35 @@ use crate::Config;
 const WIDE: usize = 512;
 /// Decided by this stage, and standing.
 const DECIDED: [State; 3] = [State::Clustered, State::Curated, State::Held];
+/// Standing, or a repeat of one that stands.
+const COMPARED: [State; 6] =
+    [State::Claimed, State::Unique, State::Clustered, State::Curated, State::Held, State::Repeat];
 
 /// A picture among all others.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Place {
     id: ImageId,
     order: UploadSeq,
+    vector: Vec<f32>,
 }
 
-impl From<&Record> for Place {
-    fn from(record: &Record) -> Self {
-        Self { id: record.id(), order: record.order() }
+/// A later picture, and its list.
+#[derive(Debug)]
+pub(crate) struct Junior {
+    pub(crate) record: Record,
+    /// Cosine to the picture that it comes after.
+    pub(crate) cosine: f32,
+    pub(crate) list: Vec<NearVector>,
+}
+
+impl Junior {
+    /// Whether somebody let it go who may have died before it could say so.
+    pub(crate) fn was_let_go(&self) -> bool {
+        self.record.state == State::Claimed && self.record.repeat.is_some()
     }
-}
 
-impl From<&Summary> for Place {
-    fn from(image: &Summary) -> Self {
-        Self { id: image.id, order: image.order }
+    pub(crate) fn lists(&self, id: ImageId) -> bool {
+        self.list.iter().any(|n| n.image.id == id)
     }
 }
 
@@ -48,14 +60,18 @@ pub(crate) struct Lists<'a> {
 }
 
 impl Lists<'_> {
+    pub(crate) async fn place(&self, own: impl Into<Summary>) -> Result<Place, StoreError> {
+        let Summary { id, order, .. } = own.into();
+        let missing = || StoreError::NotFound { store: "index", key: format!("{} of {id}", self.space.0) };
+        Ok(Place { id, order, vector: self.index.vector(id, self.space).await?.ok_or_else(missing)? })
+    }
+
     /// The standing pictures near this one, nearest first, without itself.
-    pub(crate) async fn near(&self, own: impl Into<Place>) -> Result<Vec<NearVector>, StoreError> {
-        let own = own.into();
-        let vector = self.vector(own.id).await?;
+    pub(crate) async fn near(&self, own: &Place) -> Result<Vec<NearVector>, StoreError> {
         let mut wanted = self.config.neighbours_max + 1; // itself comes along
         loop {
-            let cosine_min = self.config.cosine_min;
-            let near = self.index.near_vectors(self.space, &vector, cosine_min, &State::STANDING, wanted).await?;
+            let (cosine_min, among) = (self.config.cosine_min, Among::states(&State::STANDING));
+            let near = self.index.near_vectors(self.space, &own.vector, cosine_min, among, wanted).await?;
             let crowded = near.len() == wanted && near.iter().any(|n| n.image.order > own.order);
             if !crowded || wanted >= WIDE {
                 return Ok(near.into_iter().filter(|n| n.image.id != own.id).collect());
@@ -66,71 +82,74 @@ impl Lists<'_> {
     }
 
     /// The list of a picture, from its neighbours.
-    pub(crate) fn of<'n>(&self, own: impl Into<Place>, near: &'n [NearVector]) -> Vec<&'n NearVector> {
-        let order = own.into().order;
-        let elders = near.iter().filter(|n| self.alike(n) && n.image.order < order);
+    pub(crate) fn of<'n>(&self, own: &Place, near: &'n [NearVector]) -> Vec<&'n NearVector> {
+        let elders = near.iter().filter(|n| n.cosine >= self.config.repeat_cosine_min && n.image.order < own.order);
         elders.take(self.config.candidates_max).collect()
     }
 
-    /// Its neighbours that came later and are alike enough to have it on their list.
-    pub(crate) fn juniors<'n>(&self, own: &Record, near: &'n [NearVector]) -> impl Iterator<Item = &'n NearVector> {
-        near.iter().filter(move |n| self.alike(n) && n.image.order > own.order())
+    /// Whether nobody has left the list of a picture since it saw its neighbours. Who leaves it once the picture is decided has
+    /// it looked at again.
+    pub(crate) async fn holds(&self, own: &Place, near: &[NearVector]) -> Result<bool, StoreError> {
+        let list = self.of(own, near).into_iter();
+        let undecided = list.filter(|n| !DECIDED.contains(&n.image.state)).map(|n| n.image.id);
+        let undecided: Vec<ImageId> = undecided.collect();
+        if undecided.is_empty() {
+            return Ok(true);
+        }
+        let elders = self.index.get_all(&undecided).await?;
+        Ok(elders.iter().flatten().all(|elder| elder.state.stands()))
     }
 
-    /// Whether nobody can have missed the picture, nor it anybody: none came later, and all on its list are decided.
-    pub(crate) fn calm(&self, own: &Record, near: &[NearVector]) -> bool {
-        self.juniors(own, near).next().is_none() && self.of(own, near).iter().all(|n| DECIDED.contains(&n.image.state))
+    /// The pictures that came later and are alike enough to have this one on their list. In a stream that flows in order there
+    /// are none.
+    pub(crate) async fn later(&self, own: &Place) -> Result<Vec<NearVector>, StoreError> {
+        let among = Among { states: &COMPARED, after: Some(own.order) };
+        self.index.near_vectors(self.space, &own.vector, self.config.repeat_cosine_min, among, WIDE).await
     }
 
-    pub(crate) async fn is_on_list_of(&self, elder: ImageId, junior: impl Into<Place>) -> Result<bool, StoreError> {
-        let junior = junior.into();
-        let near = self.near(junior).await?;
-        Ok(self.of(junior, &near).iter().any(|n| n.image.id == elder))
+    pub(crate) async fn is_on_list_of(&self, elder: ImageId, junior: &NearVector) -> Result<bool, StoreError> {
+        let place = self.place(junior.image.clone()).await?;
+        let near = self.near(&place).await?;
+        Ok(self.of(&place, &near).iter().any(|n| n.image.id == elder))
     }
 
-    /// Later repeats whose original has fallen off their list since `own` is on it. Also those that were let go before.
-    pub(crate) async fn crowded_out(&self, own: &Record) -> Result<Vec<Record>, StoreError> {
-        let vector = self.vector(own.id()).await?;
-        let states = [State::Repeat, State::Claimed];
-        let alike_min = self.config.repeat_cosine_min;
-        let near = self.index.near_vectors(self.space, &vector, alike_min, &states, WIDE).await?;
-        let mut out = Vec::new();
-        for NearVector { image, cosine } in near.into_iter().filter(|n| n.image.order > own.order()) {
-            // Its state may have changed since.
-            let record = self.index.get(image.id).await?.filter(|record| states.contains(&record.state));
-            let Some(record) = record else { continue };
-            let Some(repeat) = &record.repeat else { continue };
-            let nearer = matches!(repeat.found_by, FoundBy::Vector { cosine: of } if cosine > of);
-            if nearer && !self.is_on_list_of(repeat.of, &record).await? {
-                out.push(record);
+    /// Those of the later pictures that were found by vector to repeat another than this one, and have it on their list. Also
+    /// those that were let go before.
+    pub(crate) async fn misled(&self, own: ImageId, later: &[NearVector]) -> Result<Vec<Junior>, StoreError> {
+        let mut misled = Vec::new();
+        for junior in self.in_states(&[State::Repeat, State::Claimed], later).await? {
+            let named = junior.record.repeat.as_ref().filter(|repeat| repeat.of != own);
+            let by_vector = named.is_some_and(|named| matches!(named.found_by, FoundBy::Vector { .. }));
+            if by_vector && junior.lists(own) || junior.was_let_go() {
+                misled.push(junior);
             }
         }
-        Ok(out)
+        Ok(misled)
     }
 
     /// Later pictures that were decided without looking beyond `gone`, which stands no more: there is one on their list
-    /// now that may never have been compared with them.
-    pub(crate) async fn with_room(&self, gone: &Record) -> Result<Vec<Record>, StoreError> {
-        let near = self.near(gone).await?;
-        let mut room = Vec::new();
-        for junior in self.juniors(gone, &near).filter(|n| DECIDED.contains(&n.image.state)) {
-            let near = self.near(&junior.image).await?;
-            let list = self.of(&junior.image, &near);
-            let full = list.len() == self.config.candidates_max;
-            if full && list.last().is_some_and(|last| last.cosine <= junior.cosine) {
-                let record = self.index.get(junior.image.id).await?;
-                room.extend(record.filter(|record| DECIDED.contains(&record.state)));
-            }
+    /// now that may never have been compared with them. Also those that were let go before.
+    pub(crate) async fn with_room(&self, gone: &Place) -> Result<Vec<Junior>, StoreError> {
+        let states = [&DECIDED[..], &[State::Repeat, State::Claimed]].concat();
+        let mut juniors = self.in_states(&states, &self.later(gone).await?).await?;
+        juniors.retain(|junior| {
+            let full = junior.list.len() == self.config.candidates_max;
+            full && junior.list.last().is_some_and(|last| last.cosine <= junior.cosine) || junior.was_let_go()
+        });
+        Ok(juniors)
+    }
+
+    async fn in_states(&self, states: &[State], later: &[NearVector]) -> Result<Vec<Junior>, StoreError> {
+        let mut juniors = Vec::new();
+        for NearVector { image, cosine } in later.iter().filter(|n| states.contains(&n.image.state)) {
+            // Its state may have changed since.
+            let record = self.index.get(image.id).await?.filter(|record| states.contains(&record.state));
+            let Some(record) = record else { continue };
+            let place = self.place(&record).await?;
+            let near = self.near(&place).await?;
+            let list = self.of(&place, &near).into_iter().cloned().collect();
+            juniors.push(Junior { record, cosine: *cosine, list });
         }
-        Ok(room)
-    }
-
-    fn alike(&self, near: &NearVector) -> bool {
-        near.cosine >= self.config.repeat_cosine_min
-    }
-
-    async fn vector(&self, id: ImageId) -> Result<Vec<f32>, StoreError> {
-        let missing = || StoreError::NotFound { store: "index", key: format!("{} of {id}", self.space.0) };
-        self.index.vector(id, self.space).await?.ok_or_else(missing)
+        Ok(juniors)
     }
 }

@@ -6,11 +6,11 @@
 
 use dih_core::{
     StageError,
-    ports::{Index, NearFingerprint},
+    ports::{Among, Index, NearFingerprint},
     record::{Record, State},
     repeat::FoundBy,
 };
-use dih_repeats::{Candidate, suspects};
+use dih_repeats::{Candidate, succession, suspects};
 
 use crate::Config;
 
@@ -20,18 +20,25 @@ const LAST_CHANCE: u32 = 12;
 const ANY_ORIGINAL: [State; 6] =
     [State::Claimed, State::Unique, State::Clustered, State::Curated, State::Held, State::Rejected];
 
-/// Standing pictures that look like this one, and it like them.
+/// Pictures that look like this one, and it like them: standing ones, and later repeats that may have to name this one.
 pub(crate) async fn of(index: &dyn Index, own: &Record, config: &Config) -> Result<Vec<Candidate>, StageError> {
-    let near = near(index, own, config.distance_max, &State::STANDING, config.candidates_max).await?;
+    let later_repeats = Among { states: &[State::Repeat], after: Some(own.order()) };
+    let among = [Among::states(&State::STANDING), later_repeats];
+    let near = near(index, own, config.distance_max, &among, config.candidates_max).await?;
     let others = near.into_iter().filter(|n| n.distance.max(back(own, n)) <= config.distance_max);
-    let suspects = suspects::of_either_side(own.order(), others, |n| n.record.order(), config.candidates_max);
-    Ok(suspects.into_iter().map(|n| candidate(own, n)).collect())
+    let (repeats, standing): (Vec<_>, Vec<_>) = others.partition(|n| n.record.state == State::Repeat);
+    let order = |n: &NearFingerprint| n.record.order();
+    let suspects =
+        suspects::of_either_side(own.order(), standing.into_iter(), order, config.candidates_max).into_iter();
+    let repeats = repeats.into_iter().map(|n| candidate(own, n));
+    let misled = repeats.filter(|repeat| succession::would_rather_name(&repeat.record, own, repeat.found_by));
+    Ok(suspects.map(|n| candidate(own, n)).chain(misled).collect())
 }
 
 /// Earlier pictures, refused ones too, that look like one that will be refused itself.
 pub(crate) async fn of_refused(index: &dyn Index, own: &Record, config: &Config) -> Result<Vec<Candidate>, StageError> {
     let radius = config.distance_max.max(LAST_CHANCE);
-    let near = near(index, own, radius, &ANY_ORIGINAL, config.candidates_max).await?;
+    let near = near(index, own, radius, &[Among::states(&ANY_ORIGINAL)], config.candidates_max).await?;
     let suspects = suspects::of_either_side(own.order(), near.into_iter(), |n| n.record.order(), config.candidates_max);
     Ok(suspects.earlier.into_iter().map(|n| candidate(own, n)).collect())
 }
@@ -40,12 +47,12 @@ async fn near(
     index: &dyn Index,
     own: &Record,
     radius: u32,
-    states: &[State],
+    among: &[Among<'_>],
     most: usize,
 ) -> Result<Vec<NearFingerprint>, StageError> {
     let queries: Vec<_> = own.image.fingerprints.queries().collect();
     let wanted = most * suspects::SEARCHED + 1; // itself comes along
-    let mut near = index.near_fingerprints(&queries, radius, states, wanted).await?;
+    let mut near = index.near_fingerprints(&queries, radius, among, wanted).await?;
     near.retain(|n| n.record.id() != own.id());
     Ok(near)
 }

@@ -14,7 +14,7 @@ mod foresight;
 use std::sync::Arc;
 
 use dih_core::{
-    Delivery, Notice, Outcome, Stage, StageError, StageName,
+    Delivery, ImageId, Notice, Outcome, Stage, StageError, StageName,
     config::Faults,
     event::{Image, ImageStored, ImageUnique},
     ports::Index,
@@ -110,7 +110,7 @@ impl Dedupe {
                     let change = Change { repeat: Some(None), ..Change::to(State::Unique) };
                     if self.index.change_from(image.id, &[State::Claimed], &change).await? {
                         image.lineage.push(first(yields.len()));
-                        return self.stay(image, &yields).await;
+                        return self.stay(image, &own, &yields).await;
                     }
                 }
                 Settlement::Repeat { of } => {
@@ -122,10 +122,15 @@ impl Dedupe {
         }
     }
 
+    /// Settles a picture against its proven twins. To one that stays also those yield that had yielded to another.
     async fn settle(&self, own: &Record) -> Result<Settlement, StageError> {
         let candidates = candidates::of(&*self.index, own, &self.config).await?;
         let twins = self.prover.twins(own, candidates).await?;
-        Ok(settle(own.id(), own.order(), &twins))
+        let mut settlement = settle(own.id(), own.order(), &twins);
+        if let Settlement::First { yields } = &mut settlement {
+            yields.extend(twins.into_iter().filter(|twin| !twin.stands));
+        }
+        Ok(settlement)
     }
 
     /// The earliest picture, refused or not, that a picture repeats which will be refused. It is never published, so whom
@@ -139,32 +144,54 @@ impl Dedupe {
     }
 
     /// The picture goes on, and those that were let through before it yield.
-    async fn stay(&self, image: Image, yields: &[Twin]) -> Result<Outcome, StageError> {
-        let outcome = Outcome::emit(Notice::Unique(ImageUnique { image: image.clone() }));
+    async fn stay(&self, image: Image, own: &Record, yields: &[Twin]) -> Result<Outcome, StageError> {
+        let outcome = Outcome::emit(Notice::Unique(ImageUnique { image }));
         match yields {
             [] => Ok(outcome),
-            _ => Ok(outcome.and_all(succession::demote_all(&*self.index, StageName::Dedupe, &image, yields).await?)),
+            _ => Ok(outcome.and_all(succession::demote_all(&*self.index, StageName::Dedupe, own, yields).await?)),
         }
+    }
+
+    /// What follows for others from a picture that stays, said again or after it moved forward in the order; and for how many.
+    async fn follows(&self, own: &Record) -> Result<(usize, Vec<Notice>), StageError> {
+        let yields = match self.settle(own).await? {
+            Settlement::First { yields } if own.state.stands() => yields,
+            _ => Vec::new(), // refused since, or the earlier one will make it yield
+        };
+        let notices = succession::demote_all(&*self.index, StageName::Dedupe, own, &yields).await?;
+        Ok((yields.len(), notices))
     }
 
     /// The decision was made before, by an earlier try or by an earlier picture that arrived since: says it again.
     async fn say_again(&self, mut image: Image, standing: Standing) -> Result<Outcome, StageError> {
         match standing {
-            Standing::Superseded => Ok(Outcome::superseded()),
-            Standing::Yielded(repeat) => self.answer_repeat(image, repeat).await,
+            Standing::Superseded => Ok(succession::superseded(&*self.index, &image).await?),
+            Standing::Yielded(own, repeat) => {
+                let anew = match self.settle(&own).await? {
+                    Settlement::Repeat { of } => succession::prefer(&*self.index, &own, &of).await?,
+                    Settlement::First { .. } => Vec::new(),
+                };
+                Ok(self.answer_repeat(image, repeat).await?.and_all(anew))
+            }
             Standing::Stands(own) => {
                 if let (State::Rejected, Some(repeat)) = (own.state, own.repeat.clone()) {
                     return self.answer_refused(image, repeat).await;
                 }
-                let yields = match self.settle(&own).await? {
-                    Settlement::First { yields } if own.state.stands() => yields,
-                    _ => Vec::new(), // refused since, or the earlier one will make it yield
-                };
-                let again = succession::demote_all(&*self.index, StageName::Dedupe, &image, &yields).await?;
-                image.lineage.push(first(yields.len()));
-                Ok(Outcome::emit(Notice::Unique(ImageUnique { image })).and_all(again))
+                let (yields, follows) = self.follows(&own).await?;
+                image.lineage.push(first(yields));
+                Ok(Outcome::emit(Notice::Unique(ImageUnique { image })).and_all(follows))
             }
         }
+    }
+
+    /// What follows from a picture having moved forward in the order.
+    async fn move_forward(&self, id: ImageId) -> Result<Vec<Notice>, StageError> {
+        let mut notices = succession::reconsider(&*self.index, id).await?;
+        if let Some(own) = self.index.get(id).await?.filter(|record| record.state.stands()) {
+            notices.extend(self.follows(&own).await?.1);
+            notices.extend(succession::look_again(own));
+        }
+        Ok(notices)
     }
 
     async fn answer_repeat(&self, mut image: Image, repeat: Repeat) -> Result<Outcome, StageError> {
@@ -207,7 +234,7 @@ impl Stage for Dedupe {
         self.index.vote(image.id, image.upload, &image.labels).await?;
         // Nothing earlier than the order arrives but the vote that gave it.
         let forward = match image.upload <= holder.order() {
-            true => succession::reconsider(&*self.index, image.id).await?,
+            true => self.move_forward(image.id).await?,
             false => Vec::new(),
         };
         let repeat = same_content(&holder);

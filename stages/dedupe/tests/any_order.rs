@@ -12,10 +12,9 @@ use dih_core::{
     record::{Change, State},
     sample,
 };
-use dih_imaging::{Preview, sample::photo};
 use dih_repeats::succession;
 use dih_stores::blob::ObjectBlobs;
-use stream::{Stream, photos, stored};
+use stream::{Stream, part, photos, stored};
 
 const SCENES: usize = 3;
 const COPIES: [u8; 3] = [92, 60, 35];
@@ -121,16 +120,6 @@ async fn a_pair_of_which_only_one_would_find_the_other_is_none_from_either_side(
     }
 }
 
-/// The middle of a synthetic photo, 90 or 80 % of each side, as JPEG.
-fn cropped(seed: u64, percent: u32) -> Vec<u8> {
-    let whole = photo(seed, 320, 240);
-    let (width, height) = (320 * percent / 100, 240 * percent / 100);
-    let (left, top) = ((320 - width) / 2, (240 - height) / 2);
-    let row = |y: u32| ((top + y) * 320 + left) as usize * 3..((top + y) * 320 + left + width) as usize * 3;
-    let rgb = (0..height).flat_map(|y| whole.rgb[row(y)].to_vec()).collect();
-    Preview { width, height, rgb }.to_jpeg()
-}
-
 #[tokio::test]
 async fn what_is_cropped_by_up_to_a_tenth_of_each_side_is_found_by_fingerprint_in_any_order() {
     let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
@@ -138,7 +127,9 @@ async fn what_is_cropped_by_up_to_a_tenth_of_each_side_is_found_by_fingerprint_i
     for percent in [90, 80] {
         for scene in 1..=SCENES as u64 {
             let (upload, source) = (1 + images.len() as u64, format!("scene {scene}, {percent} %"));
-            images.push(stored(&*blobs, &cropped(scene, percent), upload, source).await);
+            let margin = (100 - percent) / 2;
+            let cropped = part(scene, margin..100 - margin, margin..100 - margin);
+            images.push(stored(&*blobs, &cropped, upload, source).await);
         }
     }
     for order in orders(&images) {

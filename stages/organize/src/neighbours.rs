@@ -8,7 +8,13 @@
 
 use std::sync::Arc;
 
-use dih_core::{StageError, event::VectorSpace, ports::Index, record::State, work::Bench};
+use dih_core::{
+    StageError,
+    event::VectorSpace,
+    ports::{Among, Index},
+    record::State,
+    work::Bench,
+};
 use futures::{StreamExt, TryStreamExt, stream};
 use ndarray::Array2;
 
@@ -153,7 +159,7 @@ async fn by_index(
         let mut vector = Vec::with_capacity(gathered.spool.dimensions());
         gathered.spool.vector(slot, &mut vector).map_err(GatherError::Spool)?;
         let states = [State::Curated, State::Held];
-        let near = index.near_vectors(space, &vector, 0.0, &states, k + 1).await;
+        let near = index.near_vectors(space, &vector, 0.0, Among::states(&states), k + 1).await;
         let near = near.map_err(|source| GatherError::Index { source })?;
         let mut row = Row { member, nearest: Vec::with_capacity(k) };
         let mut alike = Vec::new();

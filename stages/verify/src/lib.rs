@@ -88,7 +88,6 @@ impl Verify {
     /// Looks at the picture once, for the label now and for the vector later.
     async fn look(&self, mut image: Image) -> Result<Outcome, StageError> {
         let sight = self.vision.look(image.id).await?;
-        self.index.put_vector(image.id, self.vision.space(), &sight.embedding).await?;
         let probabilities = sight.probabilities.as_deref().unwrap_or_default();
         let seen = self.vocabulary.judge(&image.labels, probabilities);
         image.lineage.push(self.witness(&seen));
@@ -96,6 +95,8 @@ impl Verify {
         match absurd.filter(|_| seen.top_probability >= self.config.top_probability_min) {
             Some(score) => self.hold(image, score, &seen).await,
             None => {
+                // Only of what goes on: others would be compared with one that never is itself.
+                self.index.put_vector(image.id, self.vision.space(), &sight.embedding).await?;
                 let change = Change { label_score: seen.score, ..Change::default() };
                 self.index.change(image.id, &change).await?;
                 Ok(Outcome::emit(Notice::Verified(ImageVerified { image, label_score: seen.score })))

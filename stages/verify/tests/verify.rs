@@ -137,6 +137,8 @@ async fn an_absurd_label_is_held_with_what_it_looks_like() {
     assert_eq!((answer.status, answer.reason.as_str()), (Status::Held, "label_absurd"));
     assert!(answer.detail.as_ref().is_some_and(|d| d.contains("dog")), "{answer:?}");
     assert_eq!(scene.state(&photo).await, State::Held);
+    let vector = scene.index.vector(photo.id, &scene.space).await.expect("memory");
+    assert_eq!(vector, None, "nobody may be a repeat of a picture that is compared with nobody");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@
 //! ```
 
 mod blobs;
+mod disturbed;
 mod index;
 pub mod nats;
 pub mod sample;
@@ -23,6 +24,7 @@ pub mod weed;
 pub use blobs::blobs;
 #[cfg(feature = "s3")]
 pub use blobs::links;
+pub use disturbed::{Disturbed, Event};
 pub use index::{SPACE_NUMBERS, index, spaces};
 pub use state::state;
 

@@ -11,11 +11,11 @@ use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
     image::Fingerprint,
-    ports::{Index, NearFingerprint, NearVector, Page, Select, StoreError},
+    ports::{Among, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
 
-use super::{add_vote, apply, check_space, matches, nearest_first, normalised, not_found};
+use super::{add_vote, apply, check_space, matches, nearest_first, nearest_prints, normalised, not_found};
 
 /// The index of this process only, gone with it.
 #[derive(Debug, Default)]
@@ -92,22 +92,20 @@ impl Index for MemoryIndex {
         &self,
         queries: &[Fingerprint],
         radius: u32,
-        states: &[State],
+        among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
         let held = self.held();
-        let mut near: Vec<_> = held
-            .values()
-            .filter(|h| states.is_empty() || states.contains(&h.record.state))
-            .filter_map(|h| {
-                let distances = queries.iter().enumerate().map(|(query, q)| (h.fingerprint.distance(*q), query));
-                let (distance, query) = distances.min()?;
-                (distance <= radius).then(|| NearFingerprint { record: Arc::new(h.record.clone()), distance, query })
-            })
-            .collect();
-        near.sort_by_key(|n| (n.distance, n.record.order(), n.record.id()));
-        near.truncate(limit);
-        Ok(near)
+        let near = |h: &Held| {
+            let distances = queries.iter().enumerate().map(|(query, q)| (h.fingerprint.distance(*q), query));
+            let (distance, query) = distances.min()?;
+            (distance <= radius).then(|| NearFingerprint { record: Arc::new(h.record.clone()), distance, query })
+        };
+        let of_each = among.iter().flat_map(|among| {
+            let held = held.values().filter(|h| among.has(h.record.state, h.record.order()));
+            nearest_prints(held.filter_map(near).collect(), limit)
+        });
+        Ok(nearest_prints(of_each.collect(), usize::MAX))
     }
 
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {
@@ -129,18 +127,22 @@ impl Index for MemoryIndex {
         space: &VectorSpace,
         vector: &[f32],
         cosine_min: f32,
-        states: &[State],
+        among: Among<'_>,
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
         self.check(space, Some(vector.len()))?;
         let unit = normalised("query", vector)?;
         let held = self.held();
-        let near = held.values().filter(|h| states.is_empty() || states.contains(&h.record.state)).filter_map(|h| {
+        let near = held.values().filter_map(|h| {
             let stored = h.vectors.get(space).filter(|v| v.len() == unit.len())?;
             let cosine = stored.iter().zip(&unit).map(|(a, b)| a * b).sum();
             Some(NearVector { image: (&h.record).into(), cosine })
         });
-        Ok(nearest_first(near.collect(), cosine_min, limit))
+        Ok(nearest_first(
+            near.filter(|near| among.has(near.image.state, near.image.order)).collect(),
+            cosine_min,
+            limit,
+        ))
     }
 
     async fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {

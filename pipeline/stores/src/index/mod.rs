@@ -17,7 +17,7 @@ pub use qdrant::QdrantIndex;
 use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
-    ports::{NearVector, Select, StoreError},
+    ports::{NearFingerprint, NearVector, Select, StoreError},
     record::{Change, Record},
 };
 
@@ -90,6 +90,13 @@ fn check_space(known: &[(VectorSpace, usize)], space: &VectorSpace, length: Opti
 }
 
 /// Of these the nearest, of at least this cosine; of equally near ones the first one uploaded.
+/// So many of the nearest, nearest first.
+fn nearest_prints(mut near: Vec<NearFingerprint>, limit: usize) -> Vec<NearFingerprint> {
+    near.sort_by_key(|n| (n.distance, n.record.order(), n.record.id()));
+    near.truncate(limit);
+    near
+}
+
 fn nearest_first(mut near: Vec<NearVector>, cosine_min: f32, limit: usize) -> Vec<NearVector> {
     near.retain(|near| is_near(near.cosine, cosine_min));
     near.sort_by(|a, b| {

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     num::NonZeroUsize,
+    ops::Range,
     sync::Arc,
 };
 
@@ -18,7 +19,12 @@ use dih_core::{
     work::Bench,
 };
 use dih_dedupe::{Config, Dedupe, Foresight};
-use dih_imaging::{Limits, confirm::Policy, read, sample::jpeg};
+use dih_imaging::{
+    Limits, Preview,
+    confirm::Policy,
+    read,
+    sample::{jpeg, photo},
+};
 use dih_previews::Previews;
 use dih_repeats::Prover;
 use dih_stores::index::MemoryIndex;
@@ -44,6 +50,16 @@ pub async fn photos(blobs: &dyn Blobs, scenes: u64, qualities: &[u8]) -> Vec<Ima
         }
     }
     images
+}
+
+/// A part of a synthetic photo as JPEG, in hundredths of its width and height.
+pub fn part(seed: u64, across: Range<u32>, down: Range<u32>) -> Vec<u8> {
+    let whole = photo(seed, 320, 240);
+    let (columns, rows) =
+        (across.start * 320 / 100..across.end * 320 / 100, down.start * 240 / 100..down.end * 240 / 100);
+    let row = |y: u32| (y * 320 + columns.start) as usize * 3..(y * 320 + columns.end) as usize * 3;
+    let rgb = rows.clone().flat_map(|y| whole.rgb[row(y)].to_vec()).collect();
+    Preview { width: columns.end - columns.start, height: rows.end - rows.start, rgb }.to_jpeg()
 }
 
 /// A photo that ingest has let through.

@@ -18,7 +18,7 @@ use dih_core::{
     VersionId,
     event::{CutRequested, DatasetPublished, Image, VectorSpace},
     image::{Fingerprint, Fingerprints, Format, Measures, Size},
-    ports::{Blobs, Entry, Index, NearFingerprint, NearVector, Page, Select, SmallState, StoreError},
+    ports::{Among, Blobs, Entry, Index, NearFingerprint, NearVector, Page, Select, SmallState, StoreError},
     record::{Change, Record, State},
     repeat::{FoundBy, Repeat},
     verdict::{Answer, Status},
@@ -321,10 +321,10 @@ impl Index for Failing<MemoryIndex> {
         &self,
         queries: &[Fingerprint],
         radius: u32,
-        states: &[State],
+        among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
-        self.store.near_fingerprints(queries, radius, states, limit).await
+        self.store.near_fingerprints(queries, radius, among, limit).await
     }
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {
         self.write()?;
@@ -338,10 +338,10 @@ impl Index for Failing<MemoryIndex> {
         space: &VectorSpace,
         vector: &[f32],
         cosine_min: f32,
-        states: &[State],
+        among: Among<'_>,
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
-        self.store.near_vectors(space, vector, cosine_min, states, limit).await
+        self.store.near_vectors(space, vector, cosine_min, among, limit).await
     }
     async fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {
         self.store.repeats_of(id).await

@@ -20,7 +20,7 @@ use dih_cluster::Cluster;
 use dih_core::{
     Delivery, Notice, Outcome, Stage, StageError,
     event::{ImageEmbedded, ImageStored, VectorSpace},
-    ports::Index,
+    ports::{Among, Index},
     record::{Record, State},
     work::Bench,
 };
@@ -183,8 +183,8 @@ impl<'a> Scale<'a> {
         let truth = nearest(&self.world, self.len, &vectors, neighbours);
         let mut recall = figures::Recall::default();
         for (vector, truth) in vectors.iter().zip(truth) {
-            let states = &State::STANDING;
-            let near = self.index().near_vectors(self.space(), vector, cluster.cosine_min, states, neighbours).await?;
+            let among = Among::states(&State::STANDING);
+            let near = self.index().near_vectors(self.space(), vector, cluster.cosine_min, among, neighbours).await?;
             let found = |n: &u64| near.iter().any(|near| near.image.id == world::id(*n));
             let alike = truth.iter().filter(|(cosine, _)| *cosine >= cluster.repeat_cosine_min).take(suspects);
             let worth = truth.iter().filter(|(cosine, _)| *cosine >= cluster.cosine_min);

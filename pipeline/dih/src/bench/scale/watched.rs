@@ -12,7 +12,7 @@ use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
     image::Fingerprint,
-    ports::{Index, NearFingerprint, NearVector, Page, Select, StoreError},
+    ports::{Among, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
 
@@ -87,10 +87,10 @@ impl Index for Watched {
         &self,
         queries: &[Fingerprint],
         radius: u32,
-        states: &[State],
+        among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
-        let search = self.index.near_fingerprints(queries, radius, states, limit);
+        let search = self.index.near_fingerprints(queries, radius, among, limit);
         self.watch("near_fingerprints", Vec::len, search).await
     }
 
@@ -107,10 +107,10 @@ impl Index for Watched {
         space: &VectorSpace,
         vector: &[f32],
         cosine_min: f32,
-        states: &[State],
+        among: Among<'_>,
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
-        let search = self.index.near_vectors(space, vector, cosine_min, states, limit);
+        let search = self.index.near_vectors(space, vector, cosine_min, among, limit);
         self.watch("near_vectors", Vec::len, search).await
     }
 

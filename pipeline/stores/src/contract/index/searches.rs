@@ -1,8 +1,9 @@
 //! Sentences about fingerprints and vectors.
 
 use dih_core::{
-    Class, Classify,
+    Class, Classify, UploadSeq,
     image::Fingerprint,
+    ports::Among,
     record::{Change, State, Summary},
 };
 
@@ -25,7 +26,7 @@ async fn claim_at(store: &Store, n: u64, bits: u32) {
 
 /// Upload, distance and query of what is near.
 async fn near(store: &Store, queries: &[Fingerprint], radius: u32, limit: usize) -> Vec<(u64, u32, usize)> {
-    let near = store.near_fingerprints(queries, radius, &[], limit).await.expect("searches");
+    let near = store.near_fingerprints(queries, radius, &[Among::default()], limit).await.expect("searches");
     near.iter().map(|n| (n.record.upload().0, n.distance, n.query)).collect()
 }
 
@@ -68,8 +69,28 @@ pub(super) async fn near_fingerprints_of_other_states_take_no_place(store: Store
     for n in 1..=7 {
         store.change(id(n), &Change::to(State::Repeat)).await.expect("changes");
     }
-    let standing = store.near_fingerprints(&[apart(0)], 64, &[State::Claimed], 2).await.expect("searches");
+    let standing =
+        store.near_fingerprints(&[apart(0)], 64, &[Among::states(&[State::Claimed])], 2).await.expect("searches");
     assert_eq!(standing.iter().map(|n| n.record.upload().0).collect::<Vec<_>>(), [8, 9]);
+}
+
+pub(super) async fn near_fingerprints_are_searched_among_several_at_once(store: Store) {
+    for n in 1..=20 {
+        claim_at(&store, n, n as u32).await;
+    }
+    for n in (1..=20).filter(|n| n % 2 == 0) {
+        store.change(id(n), &Change::to(State::Repeat)).await.expect("changes");
+    }
+    let later = |order: u64| Among { states: &[State::Repeat], after: Some(UploadSeq(order)) };
+    let near = async |among: &[Among<'_>], limit: usize| {
+        let near = store.near_fingerprints(&[apart(0), apart(3)], 64, among, limit).await.expect("searches");
+        near.iter().map(|n| (n.record.upload().0, n.distance, n.query)).collect::<Vec<_>>()
+    };
+    let standing = Among::states(&[State::Claimed]);
+    // Of each the nearest few; together nearest first.
+    assert_eq!(near(&[standing, later(5)], 2).await, [(3, 0, 1), (1, 1, 0), (6, 3, 1), (8, 5, 1)]);
+    assert_eq!(near(&[later(17)], 5).await, [(18, 15, 1), (20, 17, 1)]);
+    assert!(near(&[later(20)], 5).await.is_empty() && near(&[], 5).await.is_empty());
 }
 
 async fn put(store: &Store, n: u64, vector: &[f32]) {
@@ -78,7 +99,7 @@ async fn put(store: &Store, n: u64, vector: &[f32]) {
 
 /// Uploads of near vectors.
 async fn look(store: &Store, vector: &[f32], cosine_min: f32, states: &[State], limit: usize) -> Vec<u64> {
-    let near = store.near_vectors(&space(), vector, cosine_min, states, limit).await.expect("searches");
+    let near = store.near_vectors(&space(), vector, cosine_min, Among::states(states), limit).await.expect("searches");
     near.iter().map(|n| n.image.order.0).collect()
 }
 
@@ -116,7 +137,7 @@ pub(super) async fn a_stored_vector_has_length_one_and_keeps_its_direction(store
         let stored = store.vector(id(1), &space()).await.expect("reads").expect("is there");
         let off = stored.iter().zip(at(30.0, 3)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         assert!(off < 1e-6, "{scale}: {stored:?}");
-        let near = store.near_vectors(&space(), &vector, 1.0, &[], 5).await.expect("searches");
+        let near = store.near_vectors(&space(), &vector, 1.0, Among::default(), 5).await.expect("searches");
         assert_eq!(near.len(), 1, "{scale}: a vector has cosine 1 with itself");
         assert!((near[0].cosine - 1.0).abs() < 1e-5 && near[0].cosine <= 1.0);
     }
@@ -148,6 +169,28 @@ pub(super) async fn near_vectors_keep_the_least_cosine_the_states_the_limit_and_
     assert_eq!(look(&store, &query, 0.5, &[State::Claimed], 1).await, [2]);
 }
 
+/// More of either side than are wanted, so that those of the other take no place.
+pub(super) async fn near_vectors_after_an_upload_are_those_that_come_later(store: Store) {
+    for n in 1..=60 {
+        claim(&store, n).await;
+        put(&store, n, &at(n as f32 / 2.0, 1)).await;
+    }
+    store.change(id(52), &Change::to(State::Repeat)).await.expect("changes");
+    let after = async |order: u64, states: &[State], limit: usize| {
+        let among = Among { states, after: Some(UploadSeq(order)) };
+        let near = store.near_vectors(&space(), &at(0.0, 1), 0.5, among, limit).await.expect("searches");
+        near.iter().map(|n| n.image.order.0).collect::<Vec<_>>()
+    };
+    assert_eq!(after(10, &[], 3).await, [11, 12, 13]);
+    assert_eq!(after(50, &[], 3).await, [51, 52, 53]);
+    assert_eq!(after(50, &[State::Claimed], 3).await, [51, 53, 54]);
+    assert_eq!(after(58, &[], 5).await, [59, 60]);
+    assert!(after(60, &[], 5).await.is_empty());
+    // An earlier upload of the same bytes moves it forward.
+    store.vote(id(60), UploadSeq(5), &[sample::label("dog")]).await.expect("votes");
+    assert_eq!(after(58, &[], 5).await, [59]);
+}
+
 pub(super) async fn what_is_told_of_a_neighbour_is_as_in_its_record(store: Store) {
     claim(&store, 5).await;
     put(&store, 5, &at(0.0, 1)).await;
@@ -160,7 +203,7 @@ pub(super) async fn what_is_told_of_a_neighbour_is_as_in_its_record(store: Store
     ];
     for change in changes {
         store.change(id(5), &change).await.expect("changes");
-        let near = store.near_vectors(&space(), &at(0.0, 1), 0.5, &[], 5).await.expect("searches");
+        let near = store.near_vectors(&space(), &at(0.0, 1), 0.5, Among::default(), 5).await.expect("searches");
         assert_eq!(near[0].image, Summary::from(&get(&store, 5).await), "{change:?}");
     }
     store.vote(id(5), dih_core::UploadSeq(3), &[]).await.expect("votes");

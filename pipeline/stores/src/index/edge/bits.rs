@@ -110,13 +110,19 @@ impl Bits {
     }
 
     fn compare_all(&self, queries: &[u64], radius: u32) -> Vec<Hit> {
+        self.near_among(0..self.fingerprints.len() as u32, queries, radius)
+    }
+
+    /// Those of these places, each once.
+    pub(super) fn near_among(&self, places: impl Iterator<Item = u32>, queries: &[u64], radius: u32) -> Vec<Hit> {
         let mut hits = Vec::new();
-        for (place, known) in self.fingerprints.iter().enumerate() {
+        for place in places {
+            let known = self.fingerprints[place as usize];
             let distances = queries.iter().map(|query| (query ^ known).count_ones());
             let distance = distances.clone().min().unwrap_or(u32::MAX);
             if distance <= radius {
                 let query = distances.clone().position(|d| d == distance).unwrap_or_default();
-                hits.push(Hit { place: place as u32, distance, query });
+                hits.push(Hit { place, distance, query });
             }
         }
         hits

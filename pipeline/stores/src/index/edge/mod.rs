@@ -37,12 +37,17 @@ use dih_core::{
     ImageId, Label, UploadSeq, chain,
     event::VectorSpace,
     image::Fingerprint,
-    ports::{Index, NearFingerprint, NearVector, Page, Select, StoreError},
+    ports::{Among, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
 use tokio::{sync::Semaphore, task};
 
-use self::{files::Home, records::Records, table::States, vectors::Vectors};
+use self::{
+    files::Home,
+    records::Records,
+    table::{LATE_MAX, Wanted},
+    vectors::Vectors,
+};
 use super::{STORE, check_space, is_near, nearest_first, normalised, not_found};
 
 /// Neighbours asked for beyond those that are wanted, because some may be in another state.
@@ -55,6 +60,8 @@ const ASKED_MAX: usize = 16_384;
 struct Tuning {
     /// Images from which on vectors have cells. Below, a search compares with the sketches of all, .3 us each.
     cells_from: u64,
+    /// Most images after one in the order that are compared with it one by one.
+    late_max: usize,
     /// Vectors after which the engine brings them to the disk; after a crash so many are put in again.
     flush_every: u64,
     /// Bytes of the engine's log after which it is dropped.
@@ -63,7 +70,7 @@ struct Tuning {
 
 impl Default for Tuning {
     fn default() -> Self {
-        Self { cells_from: 4_096, flush_every: 1_024, log_bytes_max: 128 << 20 }
+        Self { cells_from: 8_192, late_max: LATE_MAX, flush_every: 1_024, log_bytes_max: 128 << 20 }
     }
 }
 
@@ -82,6 +89,7 @@ pub struct EdgeIndex {
 struct Parts {
     records: Records,
     vectors: Vectors,
+    late_max: usize,
 }
 
 impl std::fmt::Debug for Parts {
@@ -117,7 +125,7 @@ impl EdgeIndex {
         let records = Records::open(home, database, synced)?;
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get() * 2);
         Ok(Self {
-            parts: Arc::new(Parts { records, vectors }),
+            parts: Arc::new(Parts { records, vectors, late_max: tuning.late_max }),
             spaces: spaces.to_vec(),
             turns: Arc::new(Semaphore::new(threads)),
             tuning,
@@ -221,10 +229,10 @@ impl Index for EdgeIndex {
         &self,
         queries: &[Fingerprint],
         radius: u32,
-        states: &[State],
+        among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
-        self.records().near_fingerprints(queries, radius, states, limit)
+        self.records().near_fingerprints(queries, radius, among, limit)
     }
 
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {
@@ -249,7 +257,7 @@ impl Index for EdgeIndex {
         space: &VectorSpace,
         vector: &[f32],
         cosine_min: f32,
-        states: &[State],
+        among: Among<'_>,
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
         self.check(space, Some(vector.len()))?;
@@ -257,9 +265,8 @@ impl Index for EdgeIndex {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let (space, states) = (space.clone(), states.to_vec());
-        self.blocking("search vectors", move |parts| parts.near_vectors(&space, &unit, cosine_min, &states, limit))
-            .await
+        let (space, wanted) = (space.clone(), Wanted::of(among));
+        self.blocking("search vectors", move |parts| parts.near_vectors(&space, &unit, cosine_min, wanted, limit)).await
     }
 
     async fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {
@@ -311,29 +318,30 @@ impl Parts {
         space: &VectorSpace,
         unit: &[f32],
         cosine_min: f32,
-        states: &[State],
+        wanted: Wanted,
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
-        let wanted = States::of(states);
-        let near = match self.vectors.candidates(space, unit) {
+        let late = wanted.after.and_then(|after| self.records.table().after(after, self.late_max));
+        let candidates = late.or_else(|| self.vectors.candidates(space, unit));
+        let near = match candidates {
             Some(candidates) => self.near_among(candidates, space, unit, wanted, limit)?,
             None => self.near_of_all(space, unit, cosine_min, wanted, limit)?,
         };
         Ok(nearest_first(near, cosine_min, limit))
     }
 
-    /// The nearest of those that are in the right state.
+    /// The nearest of those that are wanted.
     fn near_among(
         &self,
         candidates: Vec<ImageId>,
         space: &VectorSpace,
         unit: &[f32],
-        wanted: States,
+        wanted: Wanted,
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
         let ids: HashSet<ImageId> = {
             let table = self.records.table();
-            candidates.into_iter().filter(|id| table.state(*id).is_some_and(|state| wanted.has(state))).collect()
+            candidates.into_iter().filter(|id| table.has(*id, wanted)).collect()
         };
         if ids.is_empty() {
             return Ok(Vec::new());
@@ -342,13 +350,13 @@ impl Parts {
         Ok(self.summaries(found, wanted))
     }
 
-    /// Asks for more until enough of those that are found are in the right state.
+    /// Asks for more until enough of those that are found are wanted.
     fn near_of_all(
         &self,
         space: &VectorSpace,
         unit: &[f32],
         cosine_min: f32,
-        wanted: States,
+        wanted: Wanted,
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
         let mut asked = limit + SLACK;
@@ -364,10 +372,10 @@ impl Parts {
         }
     }
 
-    /// Those that are in the right state.
-    fn summaries(&self, found: Vec<(ImageId, f32)>, wanted: States) -> Vec<NearVector> {
+    /// Those that are wanted.
+    fn summaries(&self, found: Vec<(ImageId, f32)>, wanted: Wanted) -> Vec<NearVector> {
         let table = self.records.table();
-        let near = found.into_iter().filter_map(|(id, cosine)| Some(NearVector { image: table.summary(id)?, cosine }));
-        near.filter(|near| wanted.has(near.image.state)).collect()
+        let wanted = found.into_iter().filter(|(id, _)| table.has(*id, wanted));
+        wanted.filter_map(|(id, cosine)| Some(NearVector { image: table.summary(id)?, cosine })).collect()
     }
 }

@@ -19,7 +19,7 @@ use std::{
 use dih_core::{
     ImageId, Label, UploadSeq,
     image::Fingerprint,
-    ports::{NearFingerprint, Select, StoreError},
+    ports::{Among, NearFingerprint, Select, StoreError},
     record::{Change, Record, State},
 };
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
@@ -27,12 +27,12 @@ use lru::LruCache;
 
 use super::{
     files::Home,
-    table::{Head, States, Table},
+    table::{Head, States, Table, Wanted},
     words,
 };
 use crate::{
     fault,
-    index::{STORE, add_vote, apply, matches, not_found},
+    index::{STORE, add_vote, apply, matches, nearest_prints, not_found},
 };
 
 /// Records that stay decoded, some 4 kB each.
@@ -236,18 +236,20 @@ impl Records {
         &self,
         queries: &[Fingerprint],
         radius: u32,
-        states: &[State],
+        among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
-        let near = self.table().near(queries, radius, States::of(states), limit);
-        let mut found = Vec::with_capacity(near.len());
-        for near in near {
-            // Its state may have changed since.
-            if let Some(record) = self.shared(near.id)?.filter(|r| states.is_empty() || states.contains(&r.state)) {
-                found.push(NearFingerprint { record, distance: near.distance, query: near.query });
+        let mut found = Vec::new();
+        for among in among {
+            let near = self.table().near(queries, radius, Wanted::of(*among), limit);
+            for near in near {
+                // It may have changed since.
+                if let Some(record) = self.shared(near.id)?.filter(|record| among.has(record.state, record.order())) {
+                    found.push(NearFingerprint { record, distance: near.distance, query: near.query });
+                }
             }
         }
-        Ok(found)
+        Ok(nearest_prints(found, usize::MAX))
     }
 
     pub(super) fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {

@@ -1,16 +1,18 @@
 //! What must be at hand of every image, in memory: fingerprint, order, state, labels, group, and who repeats whom.
 //!
 //! Takes    heads, as they are read at the start and as records change. Gives near fingerprints, summaries, counts, repeats.
-//! Memory   about 150 bytes an image: 150 MB for a million; and once each set of labels that occurs.
+//! Memory   about 180 bytes an image: 180 MB for a million; and once each set of labels that occurs.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
+    ops::Bound,
     sync::Arc,
 };
 
 use dih_core::{
     ImageId, Label, UploadSeq,
     image::Fingerprint,
+    ports::Among,
     record::{Record, State, Summary},
 };
 use serde::{Deserialize, Serialize};
@@ -64,6 +66,22 @@ impl States {
     }
 }
 
+/// Most images after one in the order that are compared with it one by one.
+pub(super) const LATE_MAX: usize = 4_096;
+
+/// Which images to search among.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) states: States,
+    pub(super) after: Option<UploadSeq>,
+}
+
+impl Wanted {
+    pub(super) fn of(among: Among<'_>) -> Self {
+        Self { states: States::of(among.states), after: among.after }
+    }
+}
+
 /// A near fingerprint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Near {
@@ -80,6 +98,7 @@ pub(super) struct Table {
     ids: Vec<ImageId>,
     fingerprints: Bits,
     orders: Vec<UploadSeq>,
+    by_order: BTreeSet<(UploadSeq, u32)>,
     states: Vec<u8>,
     clusters: Vec<Option<ImageId>>,
     labels: Vec<Arc<[Label]>>,
@@ -108,6 +127,26 @@ impl Table {
         })
     }
 
+    pub(super) fn has(&self, id: ImageId, wanted: Wanted) -> bool {
+        self.place(id).is_some_and(|place| self.is_wanted(place, wanted))
+    }
+
+    fn is_wanted(&self, place: usize, Wanted { states, after }: Wanted) -> bool {
+        states.has_code(self.states[place]) && after.is_none_or(|after| self.orders[place] > after)
+    }
+
+    /// All that come after an upload in the order. None where there are more than `most`.
+    pub(super) fn after(&self, order: UploadSeq, most: usize) -> Option<Vec<ImageId>> {
+        let places = self.places_after(order, most)?;
+        Some(places.into_iter().map(|place| self.ids[place as usize]).collect())
+    }
+
+    fn places_after(&self, order: UploadSeq, most: usize) -> Option<Vec<u32>> {
+        let after = self.by_order.range((Bound::Excluded((order, u32::MAX)), Bound::Unbounded));
+        let places: Vec<u32> = after.take(most + 1).map(|(_, place)| *place).collect();
+        (places.len() <= most).then_some(places)
+    }
+
     fn place(&self, id: ImageId) -> Option<usize> {
         self.places.get(&id).map(|place| *place as usize)
     }
@@ -117,13 +156,17 @@ impl Table {
         let labels = self.label_set(&head.labels);
         match self.place(id) {
             Some(place) => {
+                self.by_order.remove(&(self.orders[place], place as u32));
+                self.by_order.insert((head.order, place as u32));
                 self.orders[place] = head.order;
                 self.states[place] = code(head.state);
                 self.clusters[place] = head.cluster;
                 self.labels[place] = labels;
             }
             None => {
-                self.places.insert(id, u32::try_from(self.ids.len()).expect("an index holds less than 2^32 images"));
+                let place = u32::try_from(self.ids.len()).expect("an index holds less than 2^32 images");
+                self.places.insert(id, place);
+                self.by_order.insert((head.order, place));
                 self.ids.push(id);
                 self.fingerprints.push(head.fingerprint.0);
                 self.orders.push(head.order);
@@ -162,10 +205,14 @@ impl Table {
     }
 
     /// Those within `radius` bits of any query, nearest first, each once.
-    pub(super) fn near(&self, queries: &[Fingerprint], radius: u32, states: States, limit: usize) -> Vec<Near> {
+    pub(super) fn near(&self, queries: &[Fingerprint], radius: u32, wanted: Wanted, limit: usize) -> Vec<Near> {
         let queries: Vec<u64> = queries.iter().map(|query| query.0).collect();
-        let hits = self.fingerprints.near(&queries, radius).into_iter();
-        let hits = hits.filter(|hit| states.has_code(self.states[hit.place as usize]));
+        let late = wanted.after.and_then(|after| self.places_after(after, LATE_MAX));
+        let hits = match late {
+            Some(late) => self.fingerprints.near_among(late.into_iter(), &queries, radius),
+            None => self.fingerprints.near(&queries, radius),
+        };
+        let hits = hits.into_iter().filter(|hit| self.is_wanted(hit.place as usize, wanted));
         let near = hits.map(|hit| Near {
             distance: hit.distance,
             order: self.orders[hit.place as usize],
@@ -204,6 +251,21 @@ mod tests {
         }
         let [one, other] = [1, 2].map(|n| table.summary(sample::id(n)).expect("is entered").labels);
         assert!(Arc::ptr_eq(&one, &other) && !one.is_empty());
+    }
+
+    #[test]
+    fn what_comes_after_an_upload_is_listed_while_it_is_little() {
+        let mut table = Table::default();
+        let head = Head::of(&sample::record(1));
+        for n in [5, 3, 9, 7] {
+            table.set(sample::id(n), &Head { order: UploadSeq(n), ..head.clone() }, None);
+        }
+        let ids = |all: &[u64]| Some(all.iter().map(|n| sample::id(*n)).collect::<Vec<_>>());
+        assert_eq!(table.after(UploadSeq(5), 2), ids(&[7, 9]));
+        assert_eq!(table.after(UploadSeq(5), 1), None);
+        table.set(sample::id(9), &Head { order: UploadSeq(2), ..head }, None);
+        assert_eq!(table.after(UploadSeq(5), 1), ids(&[7]));
+        assert_eq!(table.after(UploadSeq(9), 0), ids(&[]));
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn open(directory: &Path) -> EdgeIndex {
 
 /// Has cells early, and flushes and drops its log all the time, where the other would wait for tens of thousands of images.
 fn open_restless(directory: &Path) -> EdgeIndex {
-    let restless = Tuning { cells_from: 200, flush_every: 7, log_bytes_max: 100_000 };
+    let restless = Tuning { cells_from: 200, late_max: 3, flush_every: 7, log_bytes_max: 100_000 };
     EdgeIndex::open_tuned(directory, &contract::spaces(), false, restless).expect("opens")
 }
 
@@ -185,7 +185,8 @@ async fn check_families(index: &EdgeIndex, images: u64) {
     let (mut found, mut of) = (0, 0);
     for n in (0..images).step_by(7) {
         let vector = normalised(n, &family_vector(n)).expect("has a direction");
-        let near = index.near_vectors(&space(), &vector, 0.1, &[], FAMILY as usize).await.expect("searches");
+        let near =
+            index.near_vectors(&space(), &vector, 0.1, Among::default(), FAMILY as usize).await.expect("searches");
         for near in near {
             let other = normalised(n, &family_vector(near.image.order.0)).expect("has a direction");
             let cosine: f32 = vector.iter().zip(&other).map(|(a, b)| a * b).sum();
@@ -238,9 +239,9 @@ async fn a_vector_that_is_put_again_is_found_where_it_is_now() {
     let index = open_families(home.path(), 800);
     put_families(&index, 0..1_000).await;
     index.put_vector(sample::id(3), &space(), &family_vector(502)).await.expect("puts");
-    let near = index.near_vectors(&space(), &family_vector(502), 0.99, &[], 5).await.expect("searches");
+    let near = index.near_vectors(&space(), &family_vector(502), 0.99, Among::default(), 5).await.expect("searches");
     assert_eq!(near.iter().map(|n| n.image.id).collect::<HashSet<_>>(), [3, 502].map(sample::id).into());
-    let near = index.near_vectors(&space(), &family_vector(3), 0.99, &[], 5).await.expect("searches");
+    let near = index.near_vectors(&space(), &family_vector(3), 0.99, Among::default(), 5).await.expect("searches");
     assert!(near.is_empty(), "{} are found", near.len());
     index.close().await.expect("closes");
 }
@@ -251,9 +252,15 @@ async fn only_neighbours_in_the_wanted_states_are_found_among_many() {
     let index = open_families(home.path(), 800);
     put_families(&index, 0..1_000).await;
     index.change(sample::id(700), &Change::to(State::Held)).await.expect("changes");
-    let near = index.near_vectors(&space(), &family_vector(702), 0.1, &[State::Held], 5).await.expect("searches");
+    let near = index
+        .near_vectors(&space(), &family_vector(702), 0.1, Among::states(&[State::Held]), 5)
+        .await
+        .expect("searches");
     assert_eq!(near.iter().map(|n| n.image.id).collect::<Vec<_>>(), [sample::id(700)]);
-    let near = index.near_vectors(&space(), &family_vector(702), 0.1, &[State::Curated], 5).await.expect("searches");
+    let near = index
+        .near_vectors(&space(), &family_vector(702), 0.1, Among::states(&[State::Curated]), 5)
+        .await
+        .expect("searches");
     assert!(near.is_empty());
     index.close().await.expect("closes");
 }
@@ -277,7 +284,7 @@ async fn an_image_left_in_two_segments_is_found_once() {
     let index = open(home.path());
     assert_eq!(known(&index, 10).await, before);
     let vector = index.vector(sample::id(3), &space()).await.expect("reads").expect("is there");
-    let near = index.near_vectors(&space(), &vector, -1.0, &[], 20).await.expect("searches");
+    let near = index.near_vectors(&space(), &vector, -1.0, Among::default(), 20).await.expect("searches");
     let ids: HashSet<_> = near.iter().map(|n| n.image.id).collect();
     assert_eq!((near.len(), ids.len()), (10, 10));
 }

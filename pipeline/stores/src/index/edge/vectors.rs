@@ -143,9 +143,9 @@ impl Vectors {
         space: &VectorSpace,
         unit: &[f32],
         limit: usize,
-        of: Option<impl Iterator<Item = ImageId>>,
+        of: Option<impl ExactSizeIterator<Item = ImageId>>,
     ) -> Result<Vec<(ImageId, f32)>, StoreError> {
-        let exact = of.is_none() && self.len() <= EXACT_TO;
+        let exact = of.as_ref().map_or(self.len(), |of| of.len() as u64) <= EXACT_TO;
         let search = points::nearest(&space.0, unit.to_vec(), limit, exact, of);
         let near = self.engine.read("search vectors", |shard| shard.search(search))?;
         Ok(near.into_iter().filter_map(|point| Some((points::image_id(point.id)?, point.score))).collect())

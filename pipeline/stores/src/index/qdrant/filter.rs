@@ -2,8 +2,13 @@
 //!
 //! The client makes filters of exactly these conditions, and the server understands these and no others.
 
-use ::qdrant_client::qdrant::{Condition, FieldCondition, Filter, condition::ConditionOneOf, r#match::MatchValue};
-use dih_core::{ImageId, Label, ports::Select, record::State};
+use ::qdrant_client::qdrant::{
+    Condition, FieldCondition, Filter, Range, condition::ConditionOneOf, r#match::MatchValue,
+};
+use dih_core::{
+    ImageId, Label, UploadSeq,
+    ports::{Among, Select},
+};
 
 use super::point::{self, Stamp, attribute, field};
 
@@ -13,6 +18,8 @@ pub(super) struct Asked {
     pub(super) id: Option<ImageId>,
     pub(super) stamp: Option<Stamp>,
     pub(super) repeat_of: Option<ImageId>,
+    /// Later in the order than this.
+    pub(super) after: Option<UploadSeq>,
     pub(super) select: Select,
 }
 
@@ -21,19 +28,22 @@ impl Asked {
         Self { select: select.clone(), ..Self::default() }
     }
 
-    pub(super) fn in_states(states: &[State]) -> Self {
-        Self::of(&Select { states: states.to_vec(), ..Select::default() })
+    pub(super) fn among(among: Among<'_>) -> Self {
+        let select = Select { states: among.states.to_vec(), ..Select::default() };
+        Self { after: among.after, select, ..Self::default() }
     }
 
     /// None where nothing is asked for.
     pub(super) fn to_filter(&self) -> Option<Filter> {
-        let Self { id, stamp, repeat_of, select: Select { states, labels, attributes } } = self;
+        let Self { id, stamp, repeat_of, after, select: Select { states, labels, attributes } } = self;
         let texts = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect::<Vec<String>>();
         let any = |key: &str, texts: Vec<String>| (!texts.is_empty()).then(|| Condition::matches(key, texts));
         let mut must: Vec<Condition> = Vec::new();
         must.extend(id.map(|id| Condition::has_id([point::point_id(id)])));
         must.extend(stamp.map(|stamp| Condition::matches(field::STAMP, stamp)));
         must.extend(repeat_of.map(|of| Condition::matches(field::REPEAT_OF, of.to_string())));
+        let later = |order: UploadSeq| Range { gt: Some(order.0 as f64), ..Range::default() };
+        must.extend(after.map(|order| Condition::range(field::ORDER, later(order))));
         must.extend(any(field::STATE, texts(states.iter().map(|state| state.as_str()).collect())));
         must.extend(any(field::LABELS, texts(labels.iter().map(Label::as_str).collect())));
         must.extend(attributes.iter().map(|(key, value)| Condition::matches(field::ATTRIBUTES, attribute(key, value))));
@@ -60,11 +70,21 @@ impl Asked {
                 let [id] = <[_; 1]>::try_from(ids.has_id).map_err(|_| "`has_id` takes one id")?;
                 set(&mut self.id, point::image_id(Some(id)).ok_or("`has_id` takes a UUID")?, "has_id")
             }
+            Some(ConditionOneOf::Field(FieldCondition { key, range: Some(range), .. })) => self.add_range(&key, range),
             Some(ConditionOneOf::Field(FieldCondition { key, r#match, .. })) => {
                 let value = r#match.and_then(|value| value.match_value);
                 self.add_match(&key, value.ok_or(format!("`{key}` must be matched"))?)
             }
             other => Err(format!("the condition {other:?} is not supported")),
+        }
+    }
+
+    fn add_range(&mut self, key: &str, range: Range) -> Result<(), String> {
+        match range {
+            Range { gt: Some(order), gte: None, lt: None, lte: None } if key == field::ORDER && order >= 0.0 => {
+                set(&mut self.after, UploadSeq(order as u64), key)
+            }
+            _ => Err(format!("`{key}` cannot be in a range, or not in {range:?}")),
         }
     }
 
@@ -114,6 +134,8 @@ fn set<T>(slot: &mut Option<T>, value: T, key: &str) -> Result<(), String> {
 mod tests {
     use std::collections::BTreeMap;
 
+    use dih_core::record::State;
+
     use super::*;
     use crate::contract::sample;
 
@@ -122,9 +144,15 @@ mod tests {
         let attributes = BTreeMap::from([("a.b=c".into(), "d=\"e\"".into()), ("empty".into(), String::new())]);
         let labels = vec![sample::label("größe \"M\" = 1.5"), sample::label("even")];
         let select = Select { states: vec![State::Held, State::Curated], labels, attributes };
-        let whole =
-            Asked { id: Some(sample::id(1)), stamp: Some(-5), repeat_of: Some(sample::id(2)), select: select.clone() };
-        for asked in [Asked::default(), whole, Asked::of(&select), Asked::in_states(&[State::Repeat])] {
+        let whole = Asked {
+            id: Some(sample::id(1)),
+            stamp: Some(-5),
+            repeat_of: Some(sample::id(2)),
+            after: Some(UploadSeq(1 << 50)),
+            select: select.clone(),
+        };
+        let among = Among { states: &[State::Repeat], after: Some(UploadSeq(0)) };
+        for asked in [Asked::default(), whole, Asked::of(&select), Asked::among(among)] {
             assert_eq!(Asked::from_filter(asked.to_filter()).expect("is ours"), asked);
         }
     }
@@ -138,6 +166,8 @@ mod tests {
         assert!(another.contains("`colour`"), "{another}");
         refused(Filter::must_not([Condition::matches(field::STATE, "held".to_owned())]));
         refused(Filter::must([Condition::is_empty(field::LABELS)]));
+        refused(Filter::must([Condition::range(field::ORDER, Range { lt: Some(1.0), ..Range::default() })]));
+        refused(Filter::must([Condition::range(field::STAMP, Range { gt: Some(1.0), ..Range::default() })]));
         let twice = [Condition::matches(field::STAMP, 1), Condition::matches(field::STAMP, 2)];
         assert!(refused(Filter::must(twice)).contains("twice"));
     }

@@ -35,7 +35,7 @@ use dih_core::{
     ImageId, Label, Secret, UploadSeq,
     event::VectorSpace,
     image::Fingerprint,
-    ports::{Index, NearFingerprint, NearVector, Page, Select, StoreError},
+    ports::{Among, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
 use rand::RngExt;
@@ -45,7 +45,9 @@ use self::{
     point::{FINGERPRINT, Payload, Stamp, Stamped, field, image_id, point_id},
     send::{failed, patiently},
 };
-use super::{COSINE_TOLERANCE, STORE, add_vote, apply, check_space, nearest_first, normalised, not_found};
+use super::{
+    COSINE_TOLERANCE, STORE, add_vote, apply, check_space, nearest_first, nearest_prints, normalised, not_found,
+};
 
 /// Neighbours asked for beyond those that are wanted: of equally near ones the server picks any.
 const SLACK: usize = 16;
@@ -160,12 +162,12 @@ impl QdrantIndex {
         patiently("write a record", || self.client.overwrite_payload(set())).await.map(drop)
     }
 
-    fn nearest(&self, using: &str, vector: &[f32], states: &[State], limit: usize) -> QueryPointsBuilder {
+    fn nearest(&self, using: &str, vector: &[f32], among: Among<'_>, limit: usize) -> QueryPointsBuilder {
         let query = QueryPointsBuilder::new(self.collection())
             .query(Query::new_nearest(vector.to_vec()))
             .using(using)
             .limit((limit + SLACK) as u64);
-        match Asked::in_states(states).to_filter() {
+        match Asked::among(among).to_filter() {
             Some(filter) => query.filter(filter),
             None => query,
         }
@@ -239,27 +241,24 @@ impl Index for QdrantIndex {
         &self,
         queries: &[Fingerprint],
         radius: u32,
-        states: &[State],
+        among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
         if queries.is_empty() || limit == 0 {
             return Ok(Vec::new());
         }
-        let asked: Vec<QueryPoints> = queries
-            .iter()
-            .map(|query| {
-                let nearest = self.nearest(FINGERPRINT, &point::bits(*query), states, limit);
-                // The server keeps what is below.
-                nearest
-                    .score_threshold(radius as f32 + 0.5)
-                    .with_payload(include(&[field::RECORD, field::STAMP]))
-                    .build()
-            })
-            .collect();
+        let ask = |among: &Among<'_>, query: &Fingerprint| {
+            let nearest = self.nearest(FINGERPRINT, &point::bits(*query), *among, limit);
+            // The server keeps what is below.
+            nearest.score_threshold(radius as f32 + 0.5).with_payload(include(&[field::RECORD, field::STAMP])).build()
+        };
+        let asked: Vec<QueryPoints> =
+            among.iter().flat_map(|among| queries.iter().map(move |query| ask(among, query))).collect();
         let batch = || QueryBatchPointsBuilder::new(self.collection(), asked.clone());
         let answer = patiently("search fingerprints", || self.client.query_batch(batch())).await?;
         let mut found: HashMap<ImageId, NearFingerprint> = HashMap::new();
-        for (query, points) in answer.result.into_iter().enumerate() {
+        for (asked, points) in answer.result.into_iter().enumerate() {
+            let query = asked % queries.len();
             for point in points.result {
                 let distance = point.score.round() as u32;
                 let id = image_id(point.id).ok_or_else(|| send::unanswered("search fingerprints"))?;
@@ -270,10 +269,12 @@ impl Index for QdrantIndex {
                 }
             }
         }
-        let mut near: Vec<_> = found.into_values().collect();
-        near.sort_by_key(|n| (n.distance, n.record.order(), n.record.id()));
-        near.truncate(limit);
-        Ok(near)
+        let found: Vec<_> = found.into_values().collect();
+        let of_each = among.iter().flat_map(|among| {
+            let these = found.iter().filter(|near| among.has(near.record.state, near.record.order()));
+            nearest_prints(these.cloned().collect(), limit)
+        });
+        Ok(nearest_prints(of_each.collect(), usize::MAX))
     }
 
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {
@@ -301,7 +302,7 @@ impl Index for QdrantIndex {
         space: &VectorSpace,
         vector: &[f32],
         cosine_min: f32,
-        states: &[State],
+        among: Among<'_>,
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
         self.check(space, Some(vector.len()))?;
@@ -310,7 +311,7 @@ impl Index for QdrantIndex {
             return Ok(Vec::new());
         }
         let query = || {
-            let nearest = self.nearest(&space.0, &unit, states, limit);
+            let nearest = self.nearest(&space.0, &unit, among, limit);
             // The server keeps what is above.
             nearest.score_threshold(cosine_min - 2.0 * COSINE_TOLERANCE).with_payload(include(&field::OF_SUMMARY))
         };

@@ -19,12 +19,13 @@ use super::{
 use crate::{fault, index::STORE};
 
 /// What is searched by. Without these a search reads every payload.
-pub(super) const INDEXED: [(&str, FieldType); 5] = [
+pub(super) const INDEXED: [(&str, FieldType); 6] = [
     (field::STATE, FieldType::Keyword),
     (field::LABELS, FieldType::Keyword),
     (field::ATTRIBUTES, FieldType::Keyword),
     (field::REPEAT_OF, FieldType::Keyword),
     (field::STAMP, FieldType::Integer),
+    (field::ORDER, FieldType::Integer),
 ];
 
 /// Makes the collection and its payload indexes, if they are not there. Many may do so at once.

@@ -10,10 +10,10 @@ use ::qdrant_client::qdrant::{
     vectors::VectorsOptions, vectors_output, with_payload_selector, with_vectors_selector,
 };
 use dih_core::{
-    ImageId,
+    ImageId, UploadSeq,
     event::VectorSpace,
     image::Fingerprint,
-    ports::{Index, NearVector, Select},
+    ports::{Among, Index, NearVector, Select},
     record::State,
 };
 use tonic::{Request, Response, Status};
@@ -65,7 +65,8 @@ impl Points for Served {
         let Some(PointsSelectorOneOf::Filter(filter)) = selector else {
             return Err(invalid("a payload is overwritten by a filter of an id and a stamp"));
         };
-        let Asked { id: Some(id), stamp: Some(stamp), repeat_of: None, select } = asked(Some(filter))? else {
+        let Asked { id: Some(id), stamp: Some(stamp), repeat_of: None, after: None, select } = asked(Some(filter))?
+        else {
             return Err(invalid("a payload is overwritten by a filter of an id and a stamp"));
         };
         if select != Select::default() {
@@ -127,7 +128,7 @@ impl Points for Served {
         let request = request.into_inner();
         self.check_collection(&request.collection_name)?;
         let count = match asked(request.filter)? {
-            Asked { id: None, stamp: None, repeat_of: None, select } => self.index.count(&select).await,
+            Asked { id: None, stamp: None, repeat_of: None, after: None, select } => self.index.count(&select).await,
             _ => return Err(invalid("points are counted by states, labels and attributes")),
         };
         let result = Some(CountResult { count: count.map_err(status)? });
@@ -196,12 +197,14 @@ impl Served {
         limit: usize,
     ) -> Result<(Vec<ImageId>, Option<ImageId>), Status> {
         match asked {
-            Asked { id: None, stamp: None, repeat_of: None, select } => {
+            Asked { id: None, stamp: None, repeat_of: None, after: None, select } => {
                 let page = self.index.page(&select, from.and_then(point::before), limit, None).await.map_err(status)?;
                 let ids = page.records.iter().map(|(record, _)| record.id()).collect();
                 Ok((ids, page.next.and_then(point::after)))
             }
-            Asked { id: None, stamp: None, repeat_of: Some(of), select } if select == Select::default() => {
+            Asked { id: None, stamp: None, repeat_of: Some(of), after: None, select }
+                if select == Select::default() =>
+            {
                 let repeats = self.index.repeats_of(of).await.map_err(status)?;
                 let mut ids: Vec<ImageId> = repeats.iter().map(|record| record.id()).collect();
                 ids.retain(|id| from.is_none_or(|from| *id >= from));
@@ -221,17 +224,19 @@ impl Served {
         else {
             return Err(invalid("a query is for what is nearest to a dense vector"));
         };
-        let (states, fields, limit) = (states(request.filter)?, fields(request.with_payload)?, limit(request.limit));
+        let (states, after) = among(request.filter)?;
+        let among = Among { states: &states, after };
+        let (fields, limit) = (fields(request.with_payload)?, limit(request.limit));
         match request.using.unwrap_or_default() {
             using if using == FINGERPRINT => {
                 let query = point::fingerprint(&asked_for.data);
                 let query = query.ok_or_else(|| invalid("a fingerprint is 64 times 0 or 1"))?;
                 let radius = request.score_threshold.map_or(64, |radius| radius.clamp(0.0, 64.0) as u32);
-                self.near_fingerprints(query, radius, &states, limit, fields.as_deref()).await
+                self.near_fingerprints(query, radius, among, limit, fields.as_deref()).await
             }
             using => {
                 let (space, cosine_min) = (VectorSpace(using), request.score_threshold.unwrap_or(-1.0));
-                let near = self.index.near_vectors(&space, &asked_for.data, cosine_min, &states, limit).await;
+                let near = self.index.near_vectors(&space, &asked_for.data, cosine_min, among, limit).await;
                 self.near_vectors(near.map_err(status)?, fields.as_deref())
             }
         }
@@ -241,11 +246,11 @@ impl Served {
         &self,
         query: Fingerprint,
         radius: u32,
-        states: &[State],
+        among: Among<'_>,
         limit: usize,
         fields: Option<&[String]>,
     ) -> Result<Vec<ScoredPoint>, Status> {
-        let near = self.index.near_fingerprints(&[query], radius, states, limit).await.map_err(status)?;
+        let near = self.index.near_fingerprints(&[query], radius, &[among], limit).await.map_err(status)?;
         let scored = near.into_iter().map(|near| self.scored((near.record.id(), near.distance as f32), fields));
         scored.filter_map(Result::transpose).collect()
     }
@@ -294,12 +299,12 @@ fn asked(filter: Option<Filter>) -> Result<Asked, Status> {
 }
 
 /// States are all that a search is filtered by.
-fn states(filter: Option<Filter>) -> Result<Vec<State>, Status> {
+fn among(filter: Option<Filter>) -> Result<(Vec<State>, Option<UploadSeq>), Status> {
     let mut asked = asked(filter)?;
-    let states = std::mem::take(&mut asked.select.states);
+    let among = (std::mem::take(&mut asked.select.states), asked.after.take());
     match asked == Asked::default() {
-        true => Ok(states),
-        false => Err(invalid("what is near is filtered by states only")),
+        true => Ok(among),
+        false => Err(invalid("what is near is filtered by states and order only")),
     }
 }
 
