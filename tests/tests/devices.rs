@@ -1,4 +1,5 @@
-//! From the keys of a device to the answer that it hears: the real command, the real broker, MQTT as a camera speaks it.
+//! From the keys of a device to the answer that it hears: the real command, the real broker, MQTT as a camera speaks it. And
+//! what those keys do not open.
 
 use std::{
     fs,
@@ -7,7 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use dih_tests::World;
+use dih_stores::contract::weed::WeedServer;
+use dih_tests::{World, fleet};
 use rumqttc::{Client, Event, MqttOptions, Packet, QoS};
 use serde_json::Value;
 
@@ -44,6 +46,41 @@ fn a_camera_sends_plain_photos_and_hears_what_became_of_each() -> Result<()> {
     assert_eq!(listed["uploads"], answers.len());
     world.run(&["device", "revoke", "cam1"])?;
     assert_eq!(world.run_json(&["device", "ls", "--json"])?["keys"], "revoked");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_device_was_given_opens_neither_the_index_nor_the_blobs() -> Result<()> {
+    let (world, buckets) = (World::new()?, WeedServer::start().await);
+    let (keys, key) = (world.home().join("keys"), world.home().join("index-key"));
+    fs::write(&key, "only the hub knows")?;
+    world.run(&["device", "add", "cam1", "--dir", &keys.to_string_lossy()])?;
+    let (mut index, url) =
+        fleet::serve_index(&world, "127.0.0.1:0", &format!("api_key_file = \"{}\"\n", key.display()))?;
+    let bucket = buckets.options("dih-flow");
+    let tried = ["cam1.nk", "cam1.password"].map(|file| keys.join(file)).iter().try_for_each(|given| {
+        let given = given.display();
+        let index = format!("[stores.qdrant]\nurl = \"{url}\"\napi_key_file = \"{given}\"\n");
+        refused(&index, "`stores.qdrant.api_key_file`")?;
+        let (endpoint, name) = (&bucket.endpoint, &bucket.bucket);
+        let blobs = format!(
+            "[stores.s3]\nendpoint = \"{endpoint}\"\nbucket = \"{name}\"\naccess_key_id = \"cam1\"\n\
+             secret_access_key_file = \"{given}\"\n"
+        );
+        refused(&blobs, "`stores.s3.access_key_id`")
+    });
+    index.kill()?;
+    index.wait()?;
+    tried
+}
+
+/// Whoever comes with these settings is sent away, and told what to correct.
+fn refused(settings: &str, remedy: &str) -> Result<()> {
+    let intruder = World::new()?;
+    fs::write(intruder.home().join("dih.toml"), settings)?;
+    let ended = intruder.try_run(&["run", "--until-idle"])?;
+    let said = String::from_utf8_lossy(&ended.stderr);
+    anyhow::ensure!(!ended.status.success() && said.contains(remedy), "{settings}\n{said}");
     Ok(())
 }
 
