@@ -13,6 +13,7 @@ use dih_core::{
 };
 use dih_dedupe::{Dedupe, Foresight};
 use dih_embed::Embed;
+use dih_inference::Provider;
 use dih_ingest::Ingest;
 use dih_organize::{Cut, Organize, Places};
 use dih_runner::{Connection, Health, Input, Line, RunError, Runner, RunnerConfig};
@@ -128,7 +129,7 @@ impl Crew {
     }
 
     fn run<S: Stage<Input: Input>>(&mut self, stage: S, parts: &Parts, connection: &Connection, config: &Config) {
-        let runner = Runner::new(connection.clone(), stage, Some(parts.index.clone()), at_work(config));
+        let runner = Runner::new(connection.clone(), stage, Some(parts.index.clone()), at_work(config, S::CONSUMER));
         let runner = runner.in_line(&self.line);
         self.healths.push(runner.health());
         self.tasks.spawn(runner.run(self.shutdown.clone()));
@@ -139,9 +140,15 @@ impl Crew {
 /// stage cost 12 % more CPU a photo, with 8 half of that (docs/BENCHMARKS.md).
 const AMONG_OTHERS: Option<NonZeroUsize> = NonZeroUsize::new(8);
 
-fn at_work(config: &Config) -> RunnerConfig {
+/// In work at once of a stage that asks a GPU, if nothing is said: while two batches are computed, two are prepared.
+const FOR_GPU: Option<NonZeroUsize> = NonZeroUsize::new(64);
+
+fn at_work(config: &Config, consumer: &str) -> RunnerConfig {
+    let asks_gpu =
+        config.inference.provider != Provider::Cpu && [Verify::CONSUMER, Embed::CONSUMER].contains(&consumer);
     let among_others = AMONG_OTHERS.filter(|_| config.stores.qdrant.url.is_some());
-    RunnerConfig { items_max: config.runner.items_max.or(among_others), ..config.runner.clone() }
+    let usual = if asks_gpu { FOR_GPU } else { among_others };
+    RunnerConfig { items_max: config.runner.items_max.or(usual), ..config.runner.clone() }
 }
 
 /// Where labels stand, by the taxonomy of this run.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use dih_core::event::VectorSpace;
-use dih_inference::Manifest;
+use dih_inference::{Manifest, Provider};
 use dih_taxonomy::{Taxonomy, map, witness::Witness};
 
 use crate::{
@@ -30,6 +30,14 @@ const SAFETY: [(&str, &str); 1] = [("open-nsfw", include_str!("../../../config/m
 
 /// What to do when the model or the library is not there.
 pub const MAKE_SETUP: &str = "run `make setup`, or name the files in the configuration (`dih config print`)";
+
+/// What to do where the model cannot be run.
+pub fn remedy(provider: Provider) -> &'static str {
+    match provider {
+        Provider::Cpu => MAKE_SETUP,
+        Provider::Cuda | Provider::TensorRt => "mend the GPU, or set `inference.provider` to `cpu`",
+    }
+}
 
 /// Manifest and model folder of this run, as paths.
 pub fn places(home: &Path, model: &config::Model) -> anyhow::Result<(PathBuf, PathBuf)> {

@@ -168,7 +168,8 @@ async fn vision(
     let classes = manifest.labels().or_problem("the classes of the model cannot be read", MAKE_SETUP)?;
     let (manifest, config) = (manifest.clone(), app.config.inference.clone());
     let engine = spawn_blocking(move || Engine::load(manifest, &config)).await?;
-    let engine = Arc::new(engine.or_problem("the model cannot be run", MAKE_SETUP)?);
+    let remedy = model::remedy(app.config.inference.provider);
+    let engine = Arc::new(engine.or_problem("the model cannot be run", remedy)?);
     Ok(Arc::new(Eye::new(engine, space.clone(), classes, previews.clone(), bench.clone())))
 }
 

@@ -1,9 +1,9 @@
 //! What the engine costs beside bare ONNX Runtime: the same pictures, sessions and threads, in turns, in one run.
 //!
-//! `cargo bench -p dih-inference --bench engine [pictures] [sessions]` prints, for each built-in model and round,
+//! `cargo bench -p dih-inference --bench engine [pictures] [sessions] [batch]` prints, for each built-in model and round,
 //! pictures a second and CPU milliseconds a picture of both, and how much of bare ONNX Runtime's speed the engine reaches;
-//! before that, what preparing a picture costs. The bare loop runs in a process of its own, for a process has one
-//! environment of ONNX Runtime, and the engine has it.
+//! before that, what preparing a picture costs. With `DIH_TEST_PROVIDER=cuda` on a GPU. The bare loop runs in a process
+//! of its own, for a process has one environment of ONNX Runtime, and the engine has it.
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -17,9 +17,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dih_inference::{Config, Engine, Manifest, Tensor};
+use dih_inference::{Config, Engine, Manifest, Provider, Tensor};
 use ort::{
     environment::Environment,
+    ep,
     session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
     value::{TensorElementType, TensorRef},
 };
@@ -37,16 +38,25 @@ fn main() {
     let mut numbers = env::args().skip(1).filter_map(|a| a.parse().ok());
     let pictures = numbers.next().unwrap_or(if measuring { 500 } else { 8 });
     let sessions = numbers.next().unwrap_or(2);
+    let batch = numbers.next().unwrap_or(1);
+    let load = Load { pictures, sessions, batch };
     if let Ok(precision) = env::var(BARE) {
-        return bare(&named(&precision), pictures, sessions);
+        return bare(&named(&precision), load);
     }
-    println!("{pictures} pictures, {sessions} sessions with a thread each");
+    println!("{pictures} pictures, {sessions} sessions with a thread each, in batches of {batch}");
     for manifest in [common::manifest(), common::fp32()] {
         for size in [PREVIEW, (400, 533)] {
             prepare(&manifest, size, pictures);
         }
-        compare(manifest, pictures, sessions);
+        compare(manifest, load);
     }
+}
+
+#[derive(Clone, Copy)]
+struct Load {
+    pictures: usize,
+    sessions: usize,
+    batch: usize,
 }
 
 fn named(precision: &str) -> Manifest {
@@ -63,12 +73,14 @@ fn prepare(manifest: &Manifest, (width, height): (u32, u32), pictures: usize) {
     println!("{}: {width} x {height} pixels prepared in {:.3} CPU-ms", manifest.precision, cost.cpu);
 }
 
-fn compare(manifest: Manifest, pictures: usize, sessions: usize) {
+fn compare(manifest: Manifest, load: Load) {
     let precision = manifest.precision.clone();
     let input = input(&manifest);
-    let engine = Arc::new(Engine::load(manifest, &Config { sessions, ..common::config() }).expect("the model loads"));
+    let Load { pictures, sessions, batch } = load;
+    let config = Config { sessions, batch_max: batch, queue_max: 4 * sessions * batch, ..common::config() };
+    let engine = Arc::new(Engine::load(manifest, &config).expect("the model loads"));
     let runtime = Runtime::new().expect("a runtime");
-    let mut bare = Bare::start(&precision, pictures, sessions);
+    let mut bare = Bare::start(&precision, load);
 
     let mut ratios = Vec::new();
     // The first round warms both up.
@@ -108,9 +120,9 @@ struct Bare {
 }
 
 impl Bare {
-    fn start(precision: &str, pictures: usize, sessions: usize) -> Self {
+    fn start(precision: &str, Load { pictures, sessions, batch }: Load) -> Self {
         let mut command = Command::new(env::current_exe().expect("this program"));
-        command.args([pictures.to_string(), sessions.to_string()]).env(BARE, precision);
+        command.args([pictures, sessions, batch].map(|n| n.to_string())).env(BARE, precision);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("this program starts");
         let answers = BufReader::new(child.stdout.take().expect("piped"));
         Self { child, answers }
@@ -132,14 +144,14 @@ impl Drop for Bare {
     }
 }
 
-fn bare(manifest: &Manifest, pictures: usize, sessions: usize) {
+fn bare(manifest: &Manifest, Load { pictures, sessions, batch }: Load) {
     let library = common::config().library.expect("named");
     let environment = ort::init_from(library).expect("the library").build().expect("the first of this process");
     let onnx = fs::read(manifest.model_path()).expect("the model file");
     let mut sessions: Vec<Session> = (0..sessions).map(|_| session(&environment, &onnx)).collect();
     let input = input(manifest);
     for _ in stdin().lines() {
-        let cost = Cost::of(pictures, || by_hand(&mut sessions, &input, pictures));
+        let cost = Cost::of(pictures, || by_hand(&mut sessions, &input, pictures, batch));
         println!("{} {}", cost.a_second, cost.cpu);
     }
 }
@@ -148,18 +160,22 @@ fn bare(manifest: &Manifest, pictures: usize, sessions: usize) {
 fn session(environment: &Environment, onnx: &[u8]) -> Session {
     let build = || -> ort::Result<Session> {
         let builder = Session::builder(environment)?.with_optimization_level(GraphOptimizationLevel::Level3)?;
-        builder.with_intra_threads(1)?.with_intra_op_spinning(false)?.commit_from_memory(onnx)
+        let mut builder = builder.with_intra_threads(1)?.with_intra_op_spinning(false)?;
+        if common::provider() == Provider::Cuda {
+            builder = builder.with_execution_providers([ep::CUDA::default().build().error_on_failure()])?;
+        }
+        builder.commit_from_memory(onnx)
     };
     build().expect("the model loads")
 }
 
-/// A thread a session; each takes a picture when it has done the last.
-fn by_hand(sessions: &mut [Session], input: &Tensor, pictures: usize) {
+/// A thread a session; each takes a batch when it has done the last.
+fn by_hand(sessions: &mut [Session], input: &Tensor, pictures: usize, batch: usize) {
     let [a, b, c] = input.shape();
-    let shape = [1, a, b, c];
-    let numbers = &*input.numbers();
+    let shape = [batch, a, b, c];
+    let numbers = &*input.numbers().repeat(batch);
     let bytes = &*numbers.iter().map(|n| *n as u8).collect::<Vec<_>>();
-    let left = &Mutex::new(0..pictures);
+    let left = &Mutex::new(0..pictures.div_ceil(batch));
     thread::scope(|scope| {
         for session in sessions {
             scope.spawn(move || {

@@ -48,7 +48,8 @@ pub struct Config {
     /// Sessions, each with a thread and a copy of the weights. 0: one a core on the CPU, two on a GPU (one copies while
     /// the other computes).
     pub sessions: usize,
-    /// Most pictures in a batch. 0: 1 on the CPU, where a batch only costs more time a picture, and 32 on a GPU.
+    /// Most pictures in a batch. 0: 1 on the CPU, where a batch only costs more time a picture, and 16 on a GPU, where more
+    /// go no faster.
     pub batch_max: usize,
     /// Longest time the first picture of a batch waits for others, written `2ms`.
     pub batch_age: HumanDuration,
@@ -91,9 +92,15 @@ impl Config {
     pub(crate) fn batch_size(&self) -> usize {
         match (self.batch_max, self.provider) {
             (0, Provider::Cpu) => 1,
-            (0, _) => 32,
+            (0, _) => 16,
             (n, _) => n,
         }
+    }
+
+    /// Pictures in every run, blank ones among them, where the size must not change: a GPU plans its work anew whenever it does,
+    /// for 20 to 300 ms (cuDNN 9 on an H100; a run takes 5).
+    pub(crate) fn run_size(&self) -> Option<usize> {
+        (self.provider != Provider::Cpu).then(|| self.batch_size())
     }
 
     /// The library to load: the configured one, else the one in the tools folder.

@@ -2,7 +2,8 @@
 //!
 //! Takes    one prepared picture a call. Gives its embedding and its class probabilities.
 //! Keeps    a bounded queue; who finds it full waits before it, so memory does not grow with the callers.
-//! Crash    a caller that goes away is left out of the batch; of a batch that fails each picture is tried alone.
+//! Crash    a caller that goes away is left out of the batch; of a batch that fails each picture is tried alone. A GPU that
+//!          fails on a blank picture, too, is lost to this process, which must be started again.
 //! Weak at  latency on a GPU at low load: a lone picture waits `batch_age` for company.
 
 use std::{
@@ -21,7 +22,13 @@ use dih_core::{
 use metrics::histogram;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
-use crate::{config::Config, error::InferenceError, manifest::Manifest, prepare::Tensor, runtime::Runner};
+use crate::{
+    config::{Config, Provider},
+    error::InferenceError,
+    manifest::Manifest,
+    prepare::Tensor,
+    runtime::Runner,
+};
 
 /// What the model says about one picture.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,8 +66,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads the model into every session and tries it once, so that a wrong model shows here. Blocks: seconds on the
-    /// CPU, minutes at the first start with TensorRT.
+    /// Loads the model into every session and tries it, so that a wrong model shows here. Blocks: seconds, with TensorRT
+    /// minutes at the first start.
     pub fn load(manifest: Manifest, config: &Config) -> Result<Self, InferenceError> {
         let bytes = manifest.model_bytes()?;
         let [a, b, c] = manifest.input.shape();
@@ -74,17 +81,24 @@ impl Engine {
             let mut runner = Runner::load(&manifest.name, &bytes, config, Some(&shapes), manifest.reduce_range)?;
             if number == 0 {
                 runner.agrees_with(&manifest)?;
+            }
+            // A GPU plans its work in the first run.
+            if number == 0 || config.provider != Provider::Cpu {
                 answer(&mut runner, &manifest, &[&expected]).map_err(|error| match error {
                     // At the start a failing run is a matter of this place, not of a picture.
-                    InferenceError::Run { model, source, .. } => InferenceError::LoadModel { model, source },
+                    InferenceError::Run { model, source, .. } => {
+                        InferenceError::cannot_load(config.provider, &model, source)
+                    }
                     other => other,
                 })?;
             }
             let (manifest, receiver) = (manifest.clone(), receiver.clone());
             let (most, age) = (config.batch_size(), config.batch_age.0);
+            let blank = (config.provider != Provider::Cpu).then(|| expected.clone());
             let work = move || {
+                let mut model = |batch: &[&Tensor]| answer(&mut runner, &manifest, batch);
                 while let Some(batch) = next_batch(&receiver, most, age) {
-                    serve(&mut runner, &manifest, batch);
+                    serve(&mut model, &manifest.name, batch, blank.as_ref());
                 }
             };
             let thread = thread::Builder::new().name(format!("inference-{number}")).spawn(work);
@@ -146,29 +160,45 @@ fn next_batch(queue: &Mutex<Receiver<Request>>, most: usize, age: Duration) -> O
     Some(batch)
 }
 
-fn serve(runner: &mut Runner, manifest: &Manifest, mut batch: Vec<Request>) {
+/// `blank`, on a GPU, is a picture that it has run before.
+fn serve(model: &mut impl Model, name: &str, mut batch: Vec<Request>, blank: Option<&Tensor>) {
     batch.retain(|request| !request.reply.is_closed());
     if batch.is_empty() {
         return;
     }
     let start = Instant::now();
     let tensors: Vec<&Tensor> = batch.iter().map(|request| &request.tensor).collect();
-    let answers = answer(runner, manifest, &tensors);
-    histogram!(INFERENCE_SECONDS, "model" => manifest.name.clone()).record(start.elapsed());
-    histogram!(INFERENCE_BATCH, "model" => manifest.name.clone()).record(batch.len() as f64);
+    let answers = model(&tensors);
+    histogram!(INFERENCE_SECONDS, "model" => name.to_owned()).record(start.elapsed());
+    histogram!(INFERENCE_BATCH, "model" => name.to_owned()).record(batch.len() as f64);
     match answers {
         Ok(outputs) => batch.into_iter().zip(outputs).for_each(|(request, output)| request.tell(Ok(output))),
         // One by one, so that one picture the model stumbles over does not fail its neighbours.
         Err(error) if batch.len() > 1 => {
             tracing::warn!(items = batch.len(), error = %chain(&error), "a batch failed, will run its pictures singly");
             for request in batch {
-                let answer = answer(runner, manifest, &[&request.tensor]);
+                let answer = model(&[&request.tensor]).map_err(|error| lost(model, name, blank, error));
                 request.tell(answer.map(|mut outputs| outputs.remove(0)));
             }
         }
-        Err(error) => batch.remove(0).tell(Err(error)),
+        Err(error) => batch.remove(0).tell(Err(lost(model, name, blank, error))),
     }
 }
+
+/// What a failed run of one picture means: after some errors a GPU never answers this process again.
+fn lost(model: &mut impl Model, name: &str, blank: Option<&Tensor>, error: InferenceError) -> InferenceError {
+    match (error, blank) {
+        (InferenceError::Run { source, .. }, Some(blank)) if model(&[blank]).is_err() => {
+            InferenceError::DeviceLost { model: name.to_owned(), source }
+        }
+        (error, _) => error,
+    }
+}
+
+/// What runs a batch.
+trait Model: FnMut(&[&Tensor]) -> Result<Vec<Output>, InferenceError> {}
+
+impl<F: FnMut(&[&Tensor]) -> Result<Vec<Output>, InferenceError>> Model for F {}
 
 /// Runs a batch and reads what the manifest says about its outputs.
 fn answer(runner: &mut Runner, manifest: &Manifest, batch: &[&Tensor]) -> Result<Vec<Output>, InferenceError> {
@@ -203,7 +233,47 @@ fn softmax(mut scores: Vec<f32>) -> Vec<f32> {
 
 #[cfg(test)]
 mod tests {
-    use super::softmax;
+    use super::*;
+
+    /// Asks for two pictures in one batch of a model that fails on those whose first number it is told.
+    fn ask(fails_on: &[f32], blank: Option<&Tensor>) -> [Result<Output, InferenceError>; 2] {
+        let picture = |first| Tensor::new([1, 1, 1], vec![first]).expect("one value");
+        let places = Arc::new(Semaphore::new(2));
+        let asked = [1.0, 2.0].map(|first| {
+            let (reply, answer) = oneshot::channel();
+            let place = places.clone().try_acquire_owned().expect("two places");
+            (Request { tensor: picture(first), reply, _place: place }, answer)
+        });
+        let (batch, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        let mut model = |batch: &[&Tensor]| match batch.iter().any(|t| fails_on.contains(&t.numbers()[0])) {
+            true => {
+                let source = ort::Error::new("it fails");
+                Err(InferenceError::Run { model: "test".into(), items: batch.len(), source })
+            }
+            false => Ok(vec![Output::default(); batch.len()]),
+        };
+        serve(&mut model, "test", batch, blank);
+        let mut answers = answers.into_iter().map(|mut answer| answer.try_recv().expect("answered"));
+        [(); 2].map(|()| answers.next().expect("two were asked"))
+    }
+
+    #[test]
+    fn of_a_batch_that_fails_only_the_guilty_picture_does() {
+        let blank = Tensor::new([1, 1, 1], vec![0.0]).expect("one value");
+        for blank in [None, Some(&blank)] {
+            let answers = ask(&[2.0], blank);
+            assert!(matches!(answers, [Ok(_), Err(InferenceError::Run { items: 1, .. })]), "{answers:?}");
+        }
+    }
+
+    #[test]
+    fn a_gpu_that_fails_on_what_it_has_run_before_is_lost() {
+        let blank = Tensor::new([1, 1, 1], vec![0.0]).expect("one value");
+        let answers = ask(&[0.0, 2.0], Some(&blank));
+        assert!(matches!(answers, [Ok(_), Err(InferenceError::DeviceLost { .. })]), "{answers:?}");
+        let answers = ask(&[0.0, 1.0, 2.0], None);
+        assert!(matches!(answers, [Err(InferenceError::Run { .. }), Err(InferenceError::Run { .. })]), "{answers:?}");
+    }
 
     #[test]
     fn softmax_sums_to_one_however_large_the_scores() {

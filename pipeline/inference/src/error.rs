@@ -32,16 +32,33 @@ pub enum InferenceError {
         "`{provider}` cannot run here; install its libraries and name its build with `inference.library`, or set `inference.provider` to `cpu`"
     )]
     NoProvider { provider: Provider, source: ort::Error },
+    #[error("`{provider}` cannot run model `{model}` here; see that `nvidia-smi` shows a GPU with memory left")]
+    NoDevice { provider: Provider, model: String, source: ort::Error },
     #[error("model `{model}` is not as its manifest says: {fault}")]
     WrongModel { model: String, fault: String },
     #[error("the input does not fit: {fault}")]
     WrongInput { fault: String },
     #[error("model `{model}` failed on a batch of {items}")]
     Run { model: String, items: usize, source: ort::Error },
+    #[error(
+        "the GPU runs model `{model}` no more; start the process again, and look at the node's GPU if that does not help"
+    )]
+    DeviceLost { model: String, source: ort::Error },
     #[error("model `{model}` answered with numbers that are not finite")]
     NotFinite { model: String },
     #[error("the threads of model `{model}` have ended; restart the process and report what it logged before")]
     Stopped { model: String },
+}
+
+impl InferenceError {
+    /// A model that does not load: on a GPU it is most often the GPU.
+    pub(crate) fn cannot_load(provider: Provider, model: &str, source: ort::Error) -> Self {
+        let model = model.to_owned();
+        match provider {
+            Provider::Cpu => Self::LoadModel { model, source },
+            Provider::Cuda | Provider::TensorRt => Self::NoDevice { provider, model, source },
+        }
+    }
 }
 
 impl Classify for InferenceError {
@@ -59,7 +76,9 @@ impl Classify for InferenceError {
             | Self::WrongHash { .. }
             | Self::LoadModel { .. }
             | Self::NoProvider { .. }
+            | Self::NoDevice { .. }
             | Self::WrongModel { .. }
+            | Self::DeviceLost { .. }
             | Self::Stopped { .. } => Class::Halt,
             Self::WrongInput { .. } => Class::BadInput,
             // Memory may be short for a moment, and another device may do better.

@@ -11,7 +11,7 @@ use std::{
 
 use ort::{
     environment::Environment,
-    ep::{self, ExecutionProviderDispatch},
+    ep::{self, ExecutionProviderDispatch, cuda::ConvAlgorithmSearch},
     session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
     value::TensorRef,
 };
@@ -58,6 +58,8 @@ fn sums_exactly() -> bool {
 pub(crate) struct Runner {
     session: Session,
     model: String,
+    /// Pictures in a run, if there must always be as many.
+    run_size: Option<usize>,
 }
 
 impl Runner {
@@ -70,7 +72,7 @@ impl Runner {
         reduce_range: bool,
     ) -> Result<Self, InferenceError> {
         let environment = environment(config)?;
-        let failed = |source: ort::Error| InferenceError::LoadModel { model: model.to_owned(), source };
+        let failed = |source: ort::Error| InferenceError::cannot_load(config.provider, model, source);
         let no_provider = |source: ort::Error| InferenceError::NoProvider { provider: config.provider, source };
         let build = || -> ort::Result<_> {
             let builder = Session::builder(&environment)?
@@ -87,7 +89,7 @@ impl Runner {
         let with_provider = build().map_err(failed)?.with_execution_providers(providers(config, shapes));
         let mut builder = with_provider.map_err(|e| no_provider(e.into()))?;
         let session = builder.commit_from_memory(bytes).map_err(failed)?;
-        Ok(Self { session, model: model.to_owned() })
+        Ok(Self { session, model: model.to_owned(), run_size: config.run_size() })
     }
 
     /// Whether the graph has the inputs and outputs the manifest names.
@@ -104,26 +106,43 @@ impl Runner {
         }
     }
 
-    /// Runs one batch of equally shaped inputs. Gives, for each named output, one row of numbers an input.
+    /// Runs equally shaped inputs. Gives, for each named output, one row of numbers an input.
     pub(crate) fn run(&mut self, inputs: &[&Tensor], outputs: &[&str]) -> Result<Vec<Vec<Vec<f32>>>, InferenceError> {
         let wrong = |fault: String| InferenceError::WrongInput { fault };
         let Some(first) = inputs.first() else { return Err(wrong("the batch is empty".into())) };
         if let Some(other) = inputs.iter().find(|t| !t.is_like(first)) {
             return Err(wrong(format!("{first:?} and {other:?} in one batch")));
         }
+        let mut rows = vec![Vec::new(); outputs.len()];
+        for batch in inputs.chunks(self.run_size.unwrap_or(inputs.len())) {
+            for (rows, more) in rows.iter_mut().zip(self.run_once(first, batch, outputs)?) {
+                rows.extend(more);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Runs inputs that are like the `first`, and blank ones to make up the number.
+    fn run_once(
+        &mut self,
+        first: &Tensor,
+        inputs: &[&Tensor],
+        outputs: &[&str],
+    ) -> Result<Vec<Vec<Vec<f32>>>, InferenceError> {
         let items = inputs.len();
+        let size = self.run_size.unwrap_or(items);
         let [a, b, c] = first.shape();
-        let shape = [items, a, b, c];
+        let shape = [size, a, b, c];
         let model = &self.model;
         let failed = |source: ort::Error| InferenceError::Run { model: model.clone(), items, source };
         let (floats, bytes);
         let input: SessionInputValue<'_> = match first.values() {
             Values::Floats(_) => {
-                floats = joined(inputs, Values::floats);
+                floats = joined(inputs, size, Values::floats);
                 TensorRef::from_array_view((shape, &*floats)).map_err(failed)?.into()
             }
             Values::Bytes(_) => {
-                bytes = joined(inputs, Values::bytes);
+                bytes = joined(inputs, size, Values::bytes);
                 TensorRef::from_array_view((shape, &*bytes)).map_err(failed)?.into()
             }
         };
@@ -132,29 +151,42 @@ impl Runner {
             let wrong = |fault| InferenceError::WrongModel { model: model.clone(), fault };
             let answer = answers.get(*name).ok_or_else(|| wrong(format!("no output {name:?}")))?;
             let (shape, numbers) = answer.try_extract_tensor::<f32>().map_err(failed)?;
-            if shape.first() != Some(&(items as i64)) || numbers.is_empty() {
-                return Err(wrong(format!("output {name:?} has shape {shape:?} for a batch of {items}")));
+            if shape.first() != Some(&(size as i64)) || numbers.is_empty() {
+                return Err(wrong(format!("output {name:?} has shape {shape:?} for a batch of {size}")));
             }
             if !numbers.iter().all(|n| n.is_finite()) {
                 return Err(InferenceError::NotFinite { model: model.clone() });
             }
-            Ok(numbers.chunks_exact(numbers.len() / items).map(<[f32]>::to_vec).collect())
+            Ok(numbers.chunks_exact(numbers.len() / size).take(items).map(<[f32]>::to_vec).collect())
         };
         outputs.iter().map(rows_of).collect()
     }
 }
 
-/// The values of all inputs, one after the other; copied only if there are several.
-fn joined<'a, T: Copy>(inputs: &[&'a Tensor], values: impl Fn(&'a Values) -> &'a [T]) -> Cow<'a, [T]> {
-    match inputs {
-        [one] => values(one.values()).into(),
-        many => many.iter().map(|input| values(input.values())).collect::<Vec<_>>().concat().into(),
+/// The values of all inputs, one after the other, and zeros for those that lack; copied only if there are several.
+fn joined<'a, T: Copy + Default>(
+    inputs: &[&'a Tensor],
+    size: usize,
+    values: impl Fn(&'a Values) -> &'a [T],
+) -> Cow<'a, [T]> {
+    if let ([one], 1) = (inputs, size) {
+        return values(one.values()).into();
     }
+    let each = inputs.first().map_or(0, |input| values(input.values()).len());
+    let mut joined = Vec::with_capacity(size * each);
+    inputs.iter().for_each(|input| joined.extend_from_slice(values(input.values())));
+    joined.resize(size * each, T::default());
+    joined.into()
 }
 
 /// A promised GPU that is not there is an error; without this, ONNX Runtime goes on on the CPU in silence.
 fn providers(config: &Config, shapes: Option<&str>) -> Vec<ExecutionProviderDispatch> {
-    let cuda = || ep::CUDA::default().build().error_on_failure();
+    // In full precision, and by fixed rules: a picture has the same vector in every batch and process, and that of the CPU
+    // to six digits. With TF32 and by trial they are some hundredths of a percent apart, and no faster (docs/BENCHMARKS.md).
+    let cuda = || {
+        let cuda = ep::CUDA::default().with_tf32(false).with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic);
+        cuda.build().error_on_failure()
+    };
     match config.provider {
         // Without the arena memory goes back after each run. It is what keeps the process small and flat.
         Provider::Cpu => vec![ep::CPU::default().with_arena_allocator(false).build()],

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct RunnerConfig {
     /// Most messages in work at once. Left out, 32; or 8 where the index is shared with other processes, for the further
-    /// photos are out of their order, the more neighbours are looked at twice. A GPU wants as many as `inference.batch_max`.
+    /// photos are out of their order, the more neighbours are looked at twice; or 64 for verify and embed on a GPU.
     pub items_max: Option<NonZeroUsize>,
     /// Most bytes of messages in work at once; at least twice the broker's largest message.
     pub payload_bytes_max: ByteSize,

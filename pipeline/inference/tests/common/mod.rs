@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use dih_inference::{Config, LIBRARY_FILE, Manifest};
+use dih_inference::{Config, LIBRARY_FILE, Manifest, Provider};
 
 fn above(folder: &str) -> Option<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -30,8 +30,24 @@ pub(crate) fn shared() -> Option<PathBuf> {
     data.map(|data| data.parent().expect("data lies in shared").to_owned())
 }
 
+/// What the models run on: the CPU, or what `DIH_TEST_PROVIDER` names.
+pub(crate) fn provider() -> Provider {
+    match env::var("DIH_TEST_PROVIDER").unwrap_or_default().as_str() {
+        "" | "cpu" => Provider::Cpu,
+        other => {
+            assert_eq!(other, "cuda", "DIH_TEST_PROVIDER is `cpu` or `cuda`");
+            Provider::Cuda
+        }
+    }
+}
+
+/// Batches of one unless a test asks for more, as is the default on the CPU.
 pub(crate) fn config() -> Config {
-    Config { library: Some(tools().join(LIBRARY_FILE)), sessions: 2, ..Config::default() }
+    let library = match provider() {
+        Provider::Cpu => tools().join(LIBRARY_FILE),
+        _ => tools().join("lib-cuda").join(Path::new(LIBRARY_FILE).file_name().expect("a file")),
+    };
+    Config { library: Some(library), provider: provider(), sessions: 2, batch_max: 1, ..Config::default() }
 }
 
 pub(crate) fn manifest_path(name: &str) -> PathBuf {
