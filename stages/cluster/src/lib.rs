@@ -9,6 +9,7 @@
 mod assign;
 mod config;
 mod lists;
+mod reconcile;
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ use dih_repeats::{
     Candidate, Prover,
     succession::{self, Standing},
 };
-use lists::{Junior, Lists, Place};
+use lists::{Lists, Place};
 
 #[derive(Debug)]
 pub struct Cluster {
@@ -89,101 +90,6 @@ impl Cluster {
             false => self.look_around(own, &lists, place, near, &later).await?,
         };
         Ok(Some(Outcome::emit(Notice::Clustered(clustered)).and_all(follows)))
-    }
-
-    /// What follows for others from a picture that stays, and for itself from what happened since it saw `seen`: those that
-    /// were let through before it yield, a repeat that would name another by now is decided anew.
-    async fn look_around(
-        &self,
-        own: &Record,
-        lists: &Lists<'_>,
-        place: &Place,
-        seen: &[NearVector],
-        later: &[NearVector],
-    ) -> Result<Vec<Notice>, StageError> {
-        let near = lists.near(place).await?;
-        let compared = lists.of(place, seen);
-        let list = lists.of(place, &near);
-        let new = list.into_iter().filter(|n| !compared.iter().any(|c| c.image.id == n.image.id));
-        if let Settlement::Repeat { of } = self.settle(own, new).await? {
-            return Ok(succession::step_down(&*self.index, StageName::Cluster, own.id(), &of).await?);
-        }
-        let standing = later.iter().filter(|n| n.image.state.stands());
-        let mut yields = Vec::new();
-        if let Settlement::First { yields: twins } = self.settle(own, standing).await? {
-            for twin in twins {
-                let junior = later.iter().find(|n| n.image.id == twin.id);
-                if let Some(junior) = junior
-                    && lists.is_on_list_of(own.id(), junior).await?
-                {
-                    yields.push(twin);
-                }
-            }
-        }
-        let mut notices = succession::demote_all(&*self.index, StageName::Cluster, own, &yields).await?;
-        for twin in &yields {
-            // One that was on its way here will not arrive, and may have to name another.
-            let space = Some(lists.space.clone());
-            let record = self.index.get(twin.id).await?.map(|record| Record { space, ..record });
-            notices.extend(record.and_then(succession::look_again));
-        }
-        for junior in lists.misled(own.id(), later).await? {
-            let original = junior.record.repeat.as_ref().map(|repeat| repeat.of);
-            let crowded_out = original.is_some_and(|original| !junior.lists(original));
-            if junior.was_let_go() || crowded_out || self.is_original_of(own, &junior).await? {
-                notices.extend(succession::let_go(&*self.index, junior.record).await?);
-            }
-        }
-        Ok(notices)
-    }
-
-    /// Whether a repeat must name this picture, and not whom it names.
-    async fn is_original_of(&self, own: &Record, Junior { record, cosine, .. }: &Junior) -> Result<bool, StageError> {
-        let candidate = candidate(record.clone(), *cosine);
-        Ok(succession::would_rather_name(record, own, candidate.found_by)
-            && !self.prover.twins(own, vec![candidate]).await?.is_empty())
-    }
-
-    /// Whether a picture that yielded names the right one by its list, if that is not as it was `seen` any more.
-    async fn check_name(
-        &self,
-        id: ImageId,
-        lists: &Lists<'_>,
-        place: &Place,
-        seen: &[&NearVector],
-    ) -> Result<Vec<Notice>, StageError> {
-        let near = lists.near(place).await?;
-        let list: Vec<NearVector> = lists.of(place, &near).into_iter().cloned().collect();
-        if !seen.is_empty() && list.iter().map(|n| n.image.id).eq(seen.iter().map(|n| n.image.id)) {
-            return Ok(Vec::new());
-        }
-        match self.index.get(id).await?.filter(|own| own.state == State::Repeat) {
-            Some(own) => self.name_again(&own, &list).await,
-            None => Ok(Vec::new()),
-        }
-    }
-
-    /// Has a repeat decided anew that would name another by its list, or nobody.
-    async fn name_again(&self, own: &Record, list: &[NearVector]) -> Result<Vec<Notice>, StageError> {
-        let by_list = own.repeat.as_ref().is_some_and(|named| matches!(named.found_by, FoundBy::Vector { .. }));
-        match self.settle(own, list.iter()).await? {
-            Settlement::Repeat { of } => Ok(succession::prefer(&*self.index, own, &of).await?),
-            Settlement::First { .. } if by_list => Ok(succession::let_go(&*self.index, own.clone()).await?),
-            Settlement::First { .. } => Ok(Vec::new()),
-        }
-    }
-
-    /// Has those looked at again on whose list a picture was that stands no more.
-    async fn leave(&self, gone: &Record, lists: &Lists<'_>) -> Result<Vec<Notice>, StageError> {
-        let mut notices = Vec::new();
-        for Junior { record, list, .. } in lists.with_room(&lists.place(gone).await?).await? {
-            match record.state {
-                State::Claimed => notices.extend(succession::let_go(&*self.index, record).await?),
-                State::Repeat => notices.extend(self.name_again(&record, &list).await?),
-                _ => notices.extend(succession::look_again(record)),
-            }
-        }
-        Ok(notices)
     }
 
     /// The decision was made before, by an earlier try or by an earlier picture that arrived since.

@@ -115,11 +115,23 @@ impl Dedupe {
                 }
                 Settlement::Repeat { of } => {
                     if let Some(repeat) = succession::yield_to(&*self.index, image.id, State::Claimed, &of).await? {
-                        return self.answer_repeat(image, repeat).await;
+                        // It may have stood in an epoch before.
+                        let waiting = if own.epoch.0 > 0 { self.waiting(&own).await? } else { Vec::new() };
+                        return Ok(self.answer_repeat(image, repeat).await?.and_all(waiting));
                     }
                 }
             }
         }
+    }
+
+    /// Says again of later repeats that they were let go: perhaps this picture did so while it stood, and died before it could.
+    async fn waiting(&self, own: &Record) -> Result<Vec<Notice>, StageError> {
+        let later = candidates::of(&*self.index, own, &self.config).await?.into_iter().map(|c| c.record);
+        let mut notices = Vec::new();
+        for record in later.filter(|record| record.order() > own.order() && record.state == State::Claimed) {
+            notices.extend(succession::let_go(&*self.index, (*record).clone()).await?);
+        }
+        Ok(notices)
     }
 
     /// Settles a picture against its proven twins. To one that stays also those yield that had yielded to another.
@@ -171,7 +183,8 @@ impl Dedupe {
                     Settlement::Repeat { of } => succession::prefer(&*self.index, &own, &of).await?,
                     Settlement::First { .. } => Vec::new(),
                 };
-                Ok(self.answer_repeat(image, repeat).await?.and_all(anew))
+                let waiting = self.waiting(&own).await?;
+                Ok(self.answer_repeat(image, repeat).await?.and_all(anew).and_all(waiting))
             }
             Standing::Stands(own) => {
                 if let (State::Rejected, Some(repeat)) = (own.state, own.repeat.clone()) {

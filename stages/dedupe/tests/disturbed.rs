@@ -1,7 +1,7 @@
 //! Whatever happens between two writes, and wherever the process dies: what stays, and whom the others name, is the same.
 //!
-//! A picture is under decision while another arrives or falls, right before each of its writes in turn; and in every second
-//! case the process dies right after that write, and the message comes again last of all.
+//! A picture is under decision while another arrives or falls at each of its writes in turn; where the process dies, the
+//! message comes again last of all.
 
 mod stream;
 
@@ -14,7 +14,10 @@ use dih_core::{
     record::State,
 };
 use dih_repeats::succession;
-use dih_stores::{blob::ObjectBlobs, contract::Disturbed};
+use dih_stores::{
+    blob::ObjectBlobs,
+    contract::{self, Disturbed},
+};
 use stream::{Stream, part, photos, stored};
 
 /// Writes of one decision, at most.
@@ -31,8 +34,19 @@ fn delivery(image: Image) -> Delivery<ImageStored> {
     Delivery { input: ImageStored { image }, upload, received_at: None, attempt: 1 }
 }
 
+/// What happens at a write.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Course {
+    /// The event, then the write.
+    Lives,
+    /// The event, then the write, and the process dies.
+    DiesAfterIt,
+    /// The write, and the process dies; then the event.
+    DiesBeforeIt,
+}
+
 /// Decides `image` while `event` happens at one of its writes; then lets all come to rest.
-async fn disturb(stream: &mut Stream, image: &Image, event: Event, at: usize, dies: bool) {
+async fn disturb(stream: &mut Stream, image: &Image, event: Event, (at, course): (usize, Course)) {
     let heard: Arc<Mutex<Vec<Notice>>> = Arc::default();
     let (beside, index, ears) = (stream.beside(stream.index.clone()), stream.index.clone(), heard.clone());
     let event = async move {
@@ -42,14 +56,18 @@ async fn disturb(stream: &mut Stream, image: &Image, event: Event, at: usize, di
         };
         ears.lock().expect("no panic holds it").extend(outcome.expect("memory").notices);
     };
-    let index = Arc::new(Disturbed::new(stream.index.clone(), at, dies, event));
+    let (during, after): (contract::Event, Option<contract::Event>) = match course {
+        Course::DiesBeforeIt => (Box::pin(async {}), Some(Box::pin(event))),
+        _ => (Box::pin(event), None),
+    };
+    let index = Arc::new(Disturbed::new(stream.index.clone(), at, course != Course::Lives, during));
     let decided = stream.beside(index.clone()).process(delivery(image.clone())).await;
     stream.hear(std::mem::take(&mut *heard.lock().expect("no panic holds it")));
     match decided {
         Ok(outcome) => stream.hear(outcome.notices),
         Err(_) => stream.waiting.push_back(image.clone()),
     }
-    if let Some(event) = index.left() {
+    for event in index.left().into_iter().chain(after) {
         event.await;
         stream.hear(std::mem::take(&mut *heard.lock().expect("no panic holds it")));
     }
@@ -76,6 +94,21 @@ async fn sides(blobs: &dyn Blobs) -> Vec<Shown> {
     for (sides, across) in [(0b01, 0..80), (0b10, 16..96), (0b11, 8..88)] {
         let upload = 1 + shown.len() as u64;
         let mut image = stored(blobs, &part(10, across, 0..100), upload, format!("sides {sides:b}")).await;
+        if let Some(first) = shown.first() {
+            image.fingerprints = first.image.fingerprints;
+        }
+        shown.push(Shown { image, sides });
+    }
+    shown
+}
+
+/// Four parts along a shot, whose fingerprints are alike. Each repeats those beside it, and the last to come might also name
+/// the second, which repeats the first.
+async fn chain(blobs: &dyn Blobs) -> Vec<Shown> {
+    let mut shown: Vec<Shown> = Vec::new();
+    for (sides, left) in [(0b001, 0), (0b011, 8), (0b100, 24), (0b110, 16)] {
+        let upload = 1 + shown.len() as u64;
+        let mut image = stored(blobs, &part(10, left..left + 76, 0..100), upload, format!("chain {sides:b}")).await;
         if let Some(first) = shown.first() {
             image.fingerprints = first.image.fingerprints;
         }
@@ -118,18 +151,18 @@ async fn check(stream: &Stream, crowd: &[Shown], told: &str) {
 #[tokio::test]
 async fn another_arrives_between_any_two_writes() {
     let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
-    for crowd in [copies(&*blobs).await, sides(&*blobs).await] {
+    for crowd in [copies(&*blobs).await, sides(&*blobs).await, chain(&*blobs).await] {
         for (decided, arriving) in pairs(crowd.len()) {
             let mut before: Vec<Image> = others(&crowd, &[decided, arriving]);
             for _ in 0..2 {
                 before.reverse();
-                for (at, dies) in moments() {
+                for moment in moments() {
                     let mut stream = Stream::new(blobs.clone());
                     stream.settle(before.clone()).await;
                     let (decided, arriving) = (&crowd[decided].image, &crowd[arriving].image);
-                    disturb(&mut stream, decided, Event::Arrives(arriving.clone()), at, dies).await;
+                    disturb(&mut stream, decided, Event::Arrives(arriving.clone()), moment).await;
                     let (d, a) = (decided.upload, arriving.upload);
-                    check(&stream, &crowd, &format!("{a} arrives at write {at} of {d}, which dies: {dies}")).await;
+                    check(&stream, &crowd, &format!("{a} arrives at write {moment:?} of {d}")).await;
                 }
             }
         }
@@ -139,18 +172,18 @@ async fn another_arrives_between_any_two_writes() {
 #[tokio::test]
 async fn another_falls_between_any_two_writes() {
     let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
-    for crowd in [copies(&*blobs).await, sides(&*blobs).await] {
+    for crowd in [copies(&*blobs).await, sides(&*blobs).await, chain(&*blobs).await] {
         for (decided, falling) in pairs(crowd.len()).filter(|(d, f)| crowd[*d].image.id != crowd[*f].image.id) {
             let mut before = others(&crowd, &[decided]);
             for _ in 0..2 {
                 before.reverse();
-                for (at, dies) in moments() {
+                for moment in moments() {
                     let mut stream = Stream::new(blobs.clone());
                     stream.settle(before.clone()).await;
                     let (decided, falling) = (&crowd[decided].image, &crowd[falling].image);
-                    disturb(&mut stream, decided, Event::Falls(falling.clone()), at, dies).await;
+                    disturb(&mut stream, decided, Event::Falls(falling.clone()), moment).await;
                     let (d, f) = (decided.upload, falling.upload);
-                    check(&stream, &crowd, &format!("{f} falls at write {at} of {d}, which dies: {dies}")).await;
+                    check(&stream, &crowd, &format!("{f} falls at write {moment:?} of {d}")).await;
                 }
             }
         }
@@ -165,6 +198,7 @@ fn others(crowd: &[Shown], without: &[usize]) -> Vec<Image> {
     (0..crowd.len()).filter(|i| !without.contains(i)).map(|i| crowd[i].image.clone()).collect()
 }
 
-fn moments() -> impl Iterator<Item = (usize, bool)> {
-    (0..WRITES).flat_map(|at| [(at, false), (at, true)])
+fn moments() -> impl Iterator<Item = (usize, Course)> {
+    use Course::{DiesAfterIt, DiesBeforeIt, Lives};
+    (0..WRITES).flat_map(|at| [Lives, DiesAfterIt, DiesBeforeIt].map(|course| (at, course)))
 }
