@@ -84,10 +84,9 @@ impl Cluster {
         }
         let clustered = ImageClustered { image, label_score, cluster: group.leader };
         let lists = self.lists(&space);
-        let later = lists.later(place).await?;
-        let follows = match later.is_empty() && lists.holds(place, near).await? {
-            true => Vec::new(),
-            false => self.look_around(own, &lists, place, near, &later).await?,
+        let follows = match &*lists.later(place).await? {
+            [] => Vec::new(), // as in a stream that flows in order
+            later => self.look_ahead(own, &lists, later, false).await?,
         };
         Ok(Some(Outcome::emit(Notice::Clustered(clustered)).and_all(follows)))
     }
@@ -106,8 +105,10 @@ impl Cluster {
                 let follows = match record.state.stands() {
                     true => {
                         let place = lists.place(&*record).await?;
-                        let later = lists.later(&place).await?;
-                        self.look_around(&record, &lists, &place, &[], &later).await?
+                        match self.look_back(&record, &lists, &place).await? {
+                            Some(follows) => follows,
+                            None => self.look_ahead(&record, &lists, &lists.later(&place).await?, true).await?,
+                        }
                     }
                     false => self.leave(&record, &lists).await?, // refused since
                 };

@@ -17,8 +17,6 @@ use crate::Config;
 
 /// Neighbours that a picture reads which comes late among many.
 const WIDE: usize = 512;
-/// Decided by this stage, and standing.
-const DECIDED: [State; 3] = [State::Clustered, State::Curated, State::Held];
 /// Standing, or a repeat of one that stands.
 const COMPARED: [State; 6] =
     [State::Claimed, State::Unique, State::Clustered, State::Curated, State::Held, State::Repeat];
@@ -87,21 +85,7 @@ impl Lists<'_> {
         elders.take(self.config.candidates_max).collect()
     }
 
-    /// Whether nobody has left the list of a picture since it saw its neighbours. Who leaves it once the picture is decided has
-    /// it looked at again.
-    pub(crate) async fn holds(&self, own: &Place, near: &[NearVector]) -> Result<bool, StoreError> {
-        let list = self.of(own, near).into_iter();
-        let undecided = list.filter(|n| !DECIDED.contains(&n.image.state)).map(|n| n.image.id);
-        let undecided: Vec<ImageId> = undecided.collect();
-        if undecided.is_empty() {
-            return Ok(true);
-        }
-        let elders = self.index.get_all(&undecided).await?;
-        Ok(elders.iter().flatten().all(|elder| elder.state.stands()))
-    }
-
-    /// The pictures that came later and are alike enough to have this one on their list. In a stream that flows in order there
-    /// are none.
+    /// The pictures that came later and are alike enough to have this one on their list.
     pub(crate) async fn later(&self, own: &Place) -> Result<Vec<NearVector>, StoreError> {
         let among = Among { states: &COMPARED, after: Some(own.order) };
         self.index.near_vectors(self.space, &own.vector, self.config.repeat_cosine_min, among, WIDE).await
@@ -127,11 +111,10 @@ impl Lists<'_> {
         Ok(misled)
     }
 
-    /// Later pictures that were decided without looking beyond `gone`, which stands no more: there is one on their list
-    /// now that may never have been compared with them. Also those that were let go before.
+    /// Later pictures that were decided, or are under decision, without looking beyond `gone`, which stands no more: there is
+    /// one on their list now that may never have been compared with them. Also those that were let go before.
     pub(crate) async fn with_room(&self, gone: &Place) -> Result<Vec<Junior>, StoreError> {
-        let states = [&DECIDED[..], &[State::Repeat, State::Claimed]].concat();
-        let mut juniors = self.in_states(&states, &self.later(gone).await?).await?;
+        let mut juniors = self.in_states(&COMPARED, &self.later(gone).await?).await?;
         juniors.retain(|junior| {
             let full = junior.list.len() == self.config.candidates_max;
             full && junior.list.last().is_some_and(|last| last.cosine <= junior.cosine) || junior.was_let_go()

@@ -18,23 +18,32 @@ use crate::{
 };
 
 impl Cluster {
-    /// What follows for others from a picture that stays, and for itself from what happened since it saw `seen`: those that
-    /// were let through before it yield, a repeat that would name another by now is decided anew.
-    pub(crate) async fn look_around(
+    /// Has a picture that stays step down, if it repeats one that has come to its list since it was decided, as another left
+    /// it. Gives what follows if so. (Who comes by itself looks ahead.)
+    pub(crate) async fn look_back(
         &self,
         own: &Record,
         lists: &Lists<'_>,
         place: &Place,
-        seen: &[NearVector],
-        later: &[NearVector],
-    ) -> Result<Vec<Notice>, StageError> {
+    ) -> Result<Option<Vec<Notice>>, StageError> {
         let near = lists.near(place).await?;
-        let compared = lists.of(place, seen);
-        let list = lists.of(place, &near);
-        let new = list.into_iter().filter(|n| !compared.iter().any(|c| c.image.id == n.image.id));
-        if let Settlement::Repeat { of } = self.settle(own, new).await? {
-            return Ok(succession::step_down(&*self.index, StageName::Cluster, own.id(), &of).await?);
+        match self.settle(own, lists.of(place, &near).into_iter()).await? {
+            Settlement::Repeat { of } => {
+                Ok(Some(succession::step_down(&*self.index, StageName::Cluster, own.id(), &of).await?))
+            }
+            Settlement::First { .. } => Ok(None),
         }
+    }
+
+    /// What follows for later pictures from one that stays: those that were let through before it yield, a repeat that would name
+    /// another by now is decided anew. Said `again`, also what followed for those that yielded to it before.
+    pub(crate) async fn look_ahead(
+        &self,
+        own: &Record,
+        lists: &Lists<'_>,
+        later: &[NearVector],
+        again: bool,
+    ) -> Result<Vec<Notice>, StageError> {
         let standing = later.iter().filter(|n| n.image.state.stands());
         let mut yields = Vec::new();
         if let Settlement::First { yields: twins } = self.settle(own, standing).await? {
@@ -47,7 +56,10 @@ impl Cluster {
                 }
             }
         }
-        let mut notices = succession::demote_all(&*self.index, StageName::Cluster, own, &yields).await?;
+        let mut notices = match again || !yields.is_empty() {
+            true => succession::demote_all(&*self.index, StageName::Cluster, own, &yields).await?,
+            false => Vec::new(),
+        };
         for twin in &yields {
             // One that was on its way here will not arrive, and may have to name another.
             let space = Some(lists.space.clone());
@@ -107,7 +119,7 @@ impl Cluster {
             match record.state {
                 State::Claimed => notices.extend(succession::let_go(&*self.index, record).await?),
                 State::Repeat => notices.extend(self.name_again(&record, &list).await?),
-                _ => notices.extend(succession::look_again(record)),
+                _ => notices.extend(succession::look_again(Record { space: Some(lists.space.clone()), ..record })),
             }
         }
         Ok(notices)

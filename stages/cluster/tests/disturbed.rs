@@ -2,26 +2,45 @@
 
 mod stream;
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
 
 use dih_core::{Notice, Stage};
 use dih_stores::contract::Disturbed;
-use stream::{Shot, Stream, World, delivery, embed};
+use stream::{Shot, Stream, World, delivery, embed, follows};
 
 /// Writes of one decision, at most.
 const WRITES: usize = 4;
 
+/// What happens before a write, and after it.
+#[derive(Clone, Copy, Debug)]
+struct Course {
+    /// Whether all that follows from the other picture is done before the write, too.
+    rests: bool,
+    /// Whether the process dies after the write.
+    dies: bool,
+}
+
 /// Decides `shot` while `other` is decided at one of its writes; then lets all come to rest.
-async fn disturb(world: &World, stream: &mut Stream<'_>, shot: &Shot, other: &Shot, at: usize, dies: bool) {
+async fn disturb(world: &World, stream: &mut Stream<'_>, shot: &Shot, other: &Shot, at: usize, course: Course) {
     let heard: Arc<Mutex<Vec<Notice>>> = Arc::default();
     let (beside, index, ears) = (world.stage(stream.index.clone()), stream.index.clone(), heard.clone());
     let other = other.clone();
     let event = async move {
-        let outcome = beside.process(delivery(embed(&*index, &other).await)).await.expect("memory");
-        ears.lock().expect("no panic holds it").extend(outcome.notices);
+        let mut waiting = VecDeque::from([embed(&*index, &other).await]);
+        while let Some(input) = waiting.pop_front() {
+            for notice in beside.process(delivery(input)).await.expect("memory").notices {
+                match course.rests {
+                    true => waiting.extend(follows(&*index, notice).await),
+                    false => ears.lock().expect("no panic holds it").push(notice),
+                }
+            }
+        }
     };
     let input = embed(&*stream.index, shot).await;
-    let index = Arc::new(Disturbed::new(stream.index.clone(), at, dies, event));
+    let index = Arc::new(Disturbed::new(stream.index.clone(), at, course.dies, event));
     let decided = world.stage(index.clone()).process(delivery(input.clone())).await;
     if let Some(event) = index.left() {
         event.await;
@@ -41,7 +60,7 @@ async fn check(seed: u64, candidates_max: usize) {
     let world = World::new(2, &[92, 70, 50, 35], seed, candidates_max).await;
     let pairs = (0..world.shots.len()).flat_map(|a| (0..world.shots.len()).map(move |b| (a, b)));
     for (decided, arriving) in pairs.filter(|(a, b)| a != b) {
-        for (at, dies) in (0..WRITES).flat_map(|at| [(at, false), (at, true)]) {
+        for (at, course) in moments() {
             let mut stream = world.stream(seed);
             let others = world.shots.iter().enumerate().filter(|(n, _)| *n != decided && *n != arriving);
             for (_, shot) in stream.dice.shuffled(&others.collect::<Vec<_>>()) {
@@ -49,9 +68,9 @@ async fn check(seed: u64, candidates_max: usize) {
                 stream.settle().await;
             }
             let (decided, arriving) = (&world.shots[decided], &world.shots[arriving]);
-            disturb(&world, &mut stream, decided, arriving, at, dies).await;
+            disturb(&world, &mut stream, decided, arriving, at, course).await;
             let (d, a) = (decided.image.upload, arriving.image.upload);
-            let told = format!("seed {seed}, list of {candidates_max}: {a} arrives at write {at} of {d}, dies: {dies}");
+            let told = format!("seed {seed}, list of {candidates_max}: {a} arrives at write {at} of {d}: {course:?}");
             assert_eq!(stream.fates().await, world.want, "{told}");
         }
     }
@@ -59,6 +78,11 @@ async fn check(seed: u64, candidates_max: usize) {
 
 #[tokio::test]
 async fn another_arrives_between_any_two_writes() {
-    check(1, 1).await;
     check(1, 2).await;
+    check(4, 1).await;
+}
+
+fn moments() -> impl Iterator<Item = (usize, Course)> {
+    let courses = [(false, false), (false, true), (true, false), (true, true)];
+    (0..WRITES).flat_map(move |at| courses.map(|(rests, dies)| (at, Course { rests, dies })))
 }

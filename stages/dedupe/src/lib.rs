@@ -115,22 +115,23 @@ impl Dedupe {
                 }
                 Settlement::Repeat { of } => {
                     if let Some(repeat) = succession::yield_to(&*self.index, image.id, State::Claimed, &of).await? {
-                        // It may have stood in an epoch before.
-                        let waiting = if own.epoch.0 > 0 { self.waiting(&own).await? } else { Vec::new() };
-                        return Ok(self.answer_repeat(image, repeat).await?.and_all(waiting));
+                        let before = if own.epoch.0 > 0 { self.stood(*own).await? } else { Vec::new() };
+                        return Ok(self.answer_repeat(image, repeat).await?.and_all(before));
                     }
                 }
             }
         }
     }
 
-    /// Says again of later repeats that they were let go: perhaps this picture did so while it stood, and died before it could.
-    async fn waiting(&self, own: &Record) -> Result<Vec<Notice>, StageError> {
-        let later = candidates::of(&*self.index, own, &self.config).await?.into_iter().map(|c| c.record);
+    /// What follows from a picture having yielded that may have stood before. Says again of later repeats that they were let go:
+    /// perhaps it did so while it stood, and died before it could. And others may have been compared with its vector.
+    async fn stood(&self, own: Record) -> Result<Vec<Notice>, StageError> {
+        let later = candidates::of(&*self.index, &own, &self.config).await?.into_iter().map(|c| c.record);
         let mut notices = Vec::new();
         for record in later.filter(|record| record.order() > own.order() && record.state == State::Claimed) {
             notices.extend(succession::let_go(&*self.index, (*record).clone()).await?);
         }
+        notices.extend(succession::look_again(own));
         Ok(notices)
     }
 
@@ -183,8 +184,8 @@ impl Dedupe {
                     Settlement::Repeat { of } => succession::prefer(&*self.index, &own, &of).await?,
                     Settlement::First { .. } => Vec::new(),
                 };
-                let waiting = self.waiting(&own).await?;
-                Ok(self.answer_repeat(image, repeat).await?.and_all(anew).and_all(waiting))
+                let before = self.stood(*own).await?;
+                Ok(self.answer_repeat(image, repeat).await?.and_all(anew).and_all(before))
             }
             Standing::Stands(own) => {
                 if let (State::Rejected, Some(repeat)) = (own.state, own.repeat.clone()) {

@@ -96,8 +96,9 @@ impl Verify {
             Some(score) => self.hold(image, score, &seen).await,
             None => {
                 // Only of what goes on: others would be compared with one that never is itself.
-                self.index.put_vector(image.id, self.vision.space(), &sight.embedding).await?;
-                let change = Change { label_score: seen.score, ..Change::default() };
+                let space = self.vision.space();
+                self.index.put_vector(image.id, space, &sight.embedding).await?;
+                let change = Change { label_score: seen.score, space: Some(space.clone()), ..Change::default() };
                 self.index.change(image.id, &change).await?;
                 Ok(Outcome::emit(Notice::Verified(ImageVerified { image, label_score: seen.score })))
             }

@@ -156,6 +156,20 @@ pub async fn embed(index: &dyn Index, shot: &Shot) -> ImageEmbedded {
     ImageEmbedded { image: shot.image.clone(), label_score: None, space: space() }
 }
 
+/// What comes back to cluster from what it said.
+pub async fn follows(index: &dyn Index, notice: Notice) -> Option<ImageEmbedded> {
+    match notice {
+        Notice::Embedded(event) => Some(event),
+        Notice::Stored(event) => {
+            // Released: dedupe and verify let it through again.
+            let change = Change { repeat: Some(None), ..Change::to(State::Unique) };
+            index.change_from(event.image.id, &[State::Claimed], &change).await.expect("memory");
+            Some(ImageEmbedded { image: event.image, label_score: None, space: space() })
+        }
+        _ => None,
+    }
+}
+
 pub fn delivery(input: ImageEmbedded) -> Delivery<ImageEmbedded> {
     Delivery { upload: Some(input.image.upload), input, received_at: None, attempt: 1 }
 }
@@ -179,14 +193,7 @@ impl Stream<'_> {
 
     pub async fn hear(&mut self, notice: Notice) {
         match notice {
-            Notice::Embedded(event) => self.waiting.push_back(event),
-            Notice::Stored(event) => {
-                // Released: dedupe and verify let it through again.
-                let change = Change { repeat: Some(None), ..Change::to(State::Unique) };
-                self.index.change_from(event.image.id, &[State::Claimed], &change).await.expect("memory");
-                let event = ImageEmbedded { image: event.image, label_score: None, space: space() };
-                self.waiting.push_back(event);
-            }
+            Notice::Embedded(_) | Notice::Stored(_) => self.waiting.extend(follows(&*self.index, notice).await),
             Notice::Clustered(event) if self.dice.next().is_multiple_of(2) => {
                 let placed = Change::to(State::Curated);
                 self.index.change_from(event.image.id, &[State::Clustered], &placed).await.expect("memory");
