@@ -187,11 +187,11 @@ fn serve(model: &mut impl Model, name: &str, mut batch: Vec<Request>, blank: Opt
 
 /// What a failed run of one picture means: after some errors a GPU never answers this process again.
 fn lost(model: &mut impl Model, name: &str, blank: Option<&Tensor>, error: InferenceError) -> InferenceError {
-    match (error, blank) {
-        (InferenceError::Run { source, .. }, Some(blank)) if model(&[blank]).is_err() => {
-            InferenceError::DeviceLost { model: name.to_owned(), source }
+    match blank {
+        Some(blank) if model(&[blank]).is_err() => {
+            InferenceError::DeviceLost { model: name.to_owned(), source: Box::new(error) }
         }
-        (error, _) => error,
+        _ => error,
     }
 }
 
@@ -246,10 +246,7 @@ mod tests {
         });
         let (batch, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
         let mut model = |batch: &[&Tensor]| match batch.iter().any(|t| fails_on.contains(&t.numbers()[0])) {
-            true => {
-                let source = ort::Error::new("it fails");
-                Err(InferenceError::Run { model: "test".into(), items: batch.len(), source })
-            }
+            true => Err(InferenceError::NotFinite { model: "test".into() }),
             false => Ok(vec![Output::default(); batch.len()]),
         };
         serve(&mut model, "test", batch, blank);
@@ -262,7 +259,7 @@ mod tests {
         let blank = Tensor::new([1, 1, 1], vec![0.0]).expect("one value");
         for blank in [None, Some(&blank)] {
             let answers = ask(&[2.0], blank);
-            assert!(matches!(answers, [Ok(_), Err(InferenceError::Run { items: 1, .. })]), "{answers:?}");
+            assert!(matches!(answers, [Ok(_), Err(InferenceError::NotFinite { .. })]), "{answers:?}");
         }
     }
 
@@ -271,8 +268,8 @@ mod tests {
         let blank = Tensor::new([1, 1, 1], vec![0.0]).expect("one value");
         let answers = ask(&[0.0, 2.0], Some(&blank));
         assert!(matches!(answers, [Ok(_), Err(InferenceError::DeviceLost { .. })]), "{answers:?}");
-        let answers = ask(&[0.0, 1.0, 2.0], None);
-        assert!(matches!(answers, [Err(InferenceError::Run { .. }), Err(InferenceError::Run { .. })]), "{answers:?}");
+        let answers = ask(&[0.0, 1.0, 2.0], None).map(|answer| answer.expect_err("it fails on all"));
+        assert!(answers.iter().all(|error| matches!(error, InferenceError::NotFinite { .. })), "{answers:?}");
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub enum InferenceError {
     #[error(
         "the GPU runs model `{model}` no more; start the process again, and look at the node's GPU if that does not help"
     )]
-    DeviceLost { model: String, source: ort::Error },
+    DeviceLost { model: String, source: Box<InferenceError> },
     #[error("model `{model}` answered with numbers that are not finite")]
     NotFinite { model: String },
     #[error("the threads of model `{model}` have ended; restart the process and report what it logged before")]

@@ -98,7 +98,10 @@ impl Cluster {
         match standing {
             Standing::Superseded => Ok(succession::superseded(&*self.index, &image).await?),
             Standing::Yielded(own, repeat) => {
-                let anew = self.check_name(own.id(), &lists, &lists.place(&*own).await?, &[]).await?;
+                let anew = match lists.find(&(&*own).into()).await? {
+                    Some(place) => self.check_name(own.id(), &lists, &place, &[]).await?,
+                    None => Vec::new(),
+                };
                 Ok(self.answer_repeat(image, &space, repeat).await?.and_all(anew))
             }
             Standing::Stands(record) => {

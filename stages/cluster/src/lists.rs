@@ -59,9 +59,15 @@ pub(crate) struct Lists<'a> {
 
 impl Lists<'_> {
     pub(crate) async fn place(&self, own: impl Into<Summary>) -> Result<Place, StoreError> {
-        let Summary { id, order, .. } = own.into();
-        let missing = || StoreError::NotFound { store: "index", key: format!("{} of {id}", self.space.0) };
-        Ok(Place { id, order, vector: self.index.vector(id, self.space).await?.ok_or_else(missing)? })
+        let own = own.into();
+        let missing = || StoreError::NotFound { store: "index", key: format!("{} of {}", self.space.0, own.id) };
+        self.find(&own).await?.ok_or_else(missing)
+    }
+
+    /// None before its vector is put: then it is on nobody's list.
+    pub(crate) async fn find(&self, own: &Summary) -> Result<Option<Place>, StoreError> {
+        let vector = self.index.vector(own.id, self.space).await?;
+        Ok(vector.map(|vector| Place { id: own.id, order: own.order, vector }))
     }
 
     /// The standing pictures near this one, nearest first, without itself.

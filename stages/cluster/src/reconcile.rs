@@ -115,7 +115,8 @@ impl Cluster {
     /// Has those looked at again on whose list a picture was that stands no more.
     pub(crate) async fn leave(&self, gone: &Record, lists: &Lists<'_>) -> Result<Vec<Notice>, StageError> {
         let mut notices = Vec::new();
-        for Junior { record, list, .. } in lists.with_room(&lists.place(gone).await?).await? {
+        let Some(place) = lists.find(&gone.into()).await? else { return Ok(notices) };
+        for Junior { record, list, .. } in lists.with_room(&place).await? {
             match record.state {
                 State::Claimed => notices.extend(succession::let_go(&*self.index, record).await?),
                 State::Repeat => notices.extend(self.name_again(&record, &list).await?),

@@ -11,6 +11,7 @@ use dih_core::{
     Delivery, Notice, Outcome, Stage, StageError, StageName,
     event::{ImageEmbedded, ImageVerified},
     ports::{Index, Vision},
+    record::Change,
     verdict::Decision,
 };
 use dih_repeats::succession;
@@ -39,6 +40,7 @@ impl Stage for Embed {
         let space = self.vision.space().clone();
         if self.index.vector(image.id, &space).await?.is_none() {
             let sight = self.vision.look(image.id).await?;
+            self.index.change(image.id, &Change { space: Some(space.clone()), ..Change::default() }).await?;
             self.index.put_vector(image.id, &space, &sight.embedding).await?;
         }
         image.lineage.push(Decision::new(StageName::Embed, "embedded").by(self.vision.model()));

@@ -95,11 +95,12 @@ impl Verify {
         match absurd.filter(|_| seen.top_probability >= self.config.top_probability_min) {
             Some(score) => self.hold(image, score, &seen).await,
             None => {
-                // Only of what goes on: others would be compared with one that never is itself.
+                // Only of what goes on: others would be compared with one that never is itself. The record says so first: if
+                // it yields from here on, cluster is to know.
                 let space = self.vision.space();
-                self.index.put_vector(image.id, space, &sight.embedding).await?;
                 let change = Change { label_score: seen.score, space: Some(space.clone()), ..Change::default() };
                 self.index.change(image.id, &change).await?;
+                self.index.put_vector(image.id, space, &sight.embedding).await?;
                 Ok(Outcome::emit(Notice::Verified(ImageVerified { image, label_score: seen.score })))
             }
         }
