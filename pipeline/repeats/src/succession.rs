@@ -126,8 +126,8 @@ fn released(record: &Record, of: ImageId) -> Vec<Notice> {
     ended.into_iter().chain([Notice::Stored(ImageStored { image })]).collect()
 }
 
-/// Writes that a picture in state `from` yields to an earlier twin. None when it was overtaken, or when the twin fell or
-/// comes later by now: then all must be looked at again.
+/// Writes that a picture in state `from` yields to an earlier twin. None when it was overtaken. If the twin stands no more by
+/// now, [`answer_repeat`] lets it go: taken back in silence it would be answered wrongly by whoever saw it meanwhile.
 pub async fn yield_to(
     index: &dyn Index,
     image: ImageId,
@@ -137,15 +137,7 @@ pub async fn yield_to(
     let Some(original) = index.get(twin.id).await? else { return Ok(None) };
     let repeat = repeat_of(&original.image, twin);
     let change = Change { repeat: Some(Some(repeat.clone())), ..Change::to(State::Repeat) };
-    if !index.change_from(image, &[from], &change).await? {
-        return Ok(None);
-    }
-    if holds(index, image, twin.id).await? {
-        return Ok(Some(repeat));
-    }
-    let reopened = index.change_from(image, &[State::Repeat], &Change::to(from)).await?;
-    // If somebody released it first, the next epoch carries on and this one is answered as it stood.
-    Ok((!reopened).then_some(repeat))
+    Ok(index.change_from(image, &[from], &change).await?.then_some(repeat))
 }
 
 /// Refuses a picture that repeats a refused one and would be refused by itself: there is nobody that it could stand for.
