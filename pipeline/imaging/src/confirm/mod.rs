@@ -21,7 +21,8 @@ mod warp;
 
 use dih_core::repeat::Evidence;
 
-use align::{Freedom, Plan, View};
+use align::{Fit, Freedom, Plan, View};
+use blocks::Tally;
 use glance::Guess;
 use warp::Affine;
 
@@ -38,6 +39,9 @@ const PLANS: [Plan; 3] = [
     Plan { freedom: Freedom::Similarity, steps_max: 4, stride: 1 },
 ];
 
+/// The level that is refined first.
+const COARSEST: usize = PLANS.len() - 1;
+
 /// Share of agreeing blocks from which a start is taken as exact, and refining it is idle. Chosen, not measured.
 const EXACT_MIN: f32 = 0.95;
 
@@ -47,6 +51,14 @@ const PLAIN_MIN: f32 = 0.8;
 
 /// How much farther apart than the limit colours may be while the map is still rough.
 const ROUGH_COLOUR: f32 = 1.25;
+
+/// How much less luma may correlate on the coarsest planes before the map is refined there. Of 1,151 copies of the
+/// evaluation none was lost by it, of those that differ two fifths need not be refined at all.
+const ROUGH_CORRELATION: f32 = 0.05;
+
+/// By how much the share of agreeing blocks may lie below the limit once the map is refined on the coarsest planes: none of
+/// these copies was more than .07 below it, and of those that differ and came so far 95 in 100 are.
+const ROUGH_AGREEMENT: f32 = 0.2;
 
 /// Why two pictures are not taken for the same shot. Ordered by how far they came.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
@@ -139,23 +151,41 @@ impl Pair<'_> {
     /// Refines one guess down to the finest planes, and judges the result. What is cheap to refuse goes first.
     fn follow(&self, guess: &Guess) -> Result<Evidence, Refusal> {
         let policy = self.policy;
-        let unaligned = |level: usize, correlation| Refusal::Unaligned { side: planes::SIDES[level], correlation };
         let mut fit = guess.fit;
         let colour = blocks::colour(self.repeat.chroma(), self.original.chroma(), fit.map, fit.gain);
         if colour > ROUGH_COLOUR * policy.colour_max {
             return Err(Refusal::ColourDiffers { distance: colour });
         }
-        for level in (0..PLANS.len()).rev() {
-            let (repeat, original) = self.views(level);
-            fit = align::refine(repeat, original, fit, PLANS[level]).ok_or(unaligned(level, 0.0))?;
-            if level > 0 {
-                let correlation = align::moments(repeat, original, fit.map, PLANS[level].stride).correlation();
-                if correlation < policy.correlation_min {
-                    return Err(unaligned(level, correlation));
-                }
-            }
+        self.correlates(COARSEST, fit.map, policy.correlation_min - ROUGH_CORRELATION)?;
+        fit = self.refine(COARSEST, fit)?;
+        self.correlates(COARSEST, fit.map, policy.correlation_min)?;
+        self.agrees(fit.map, policy.agreement_min - ROUGH_AGREEMENT)?;
+        for level in (1..COARSEST).rev() {
+            fit = self.refine(level, fit)?;
+            self.correlates(level, fit.map, policy.correlation_min)?;
         }
-        self.judge(fit.map)
+        self.judge(self.refine(0, fit)?.map)
+    }
+
+    fn refine(&self, level: usize, fit: Fit) -> Result<Fit, Refusal> {
+        let (repeat, original) = self.views(level);
+        let left = Refusal::Unaligned { side: planes::SIDES[level], correlation: 0.0 };
+        align::refine(repeat, original, fit, PLANS[level]).ok_or(left)
+    }
+
+    fn correlates(&self, level: usize, map: Affine, least: f32) -> Result<(), Refusal> {
+        let (repeat, original) = self.views(level);
+        let correlation = align::moments(repeat, original, map, PLANS[level].stride).correlation();
+        let refusal = Refusal::Unaligned { side: planes::SIDES[level], correlation };
+        if correlation < least { Err(refusal) } else { Ok(()) }
+    }
+
+    /// Block by block, on the finest planes.
+    fn agrees(&self, map: Affine, least: f32) -> Result<Tally, Refusal> {
+        let (repeat, original) = self.views(0);
+        let tally = blocks::tally(repeat, original, map, &self.policy.limits());
+        let refusal = Refusal::BlocksDiffer { agree: tally.agree, disagree: tally.disagree };
+        if tally.agreement() < least { Err(refusal) } else { Ok(tally) }
     }
 
     /// Holds a map against the policy.
@@ -165,9 +195,8 @@ impl Pair<'_> {
         if stretch > policy.stretch_max {
             return Err(Refusal::Squeezed { stretch });
         }
-        let (repeat, original) = self.views(0);
-        let tally = blocks::tally(repeat, original, map, &policy.limits());
-        if tally.agree < policy.blocks_min || tally.agreement() < policy.agreement_min {
+        let tally = self.agrees(map, policy.agreement_min)?;
+        if tally.agree < policy.blocks_min {
             return Err(Refusal::BlocksDiffer { agree: tally.agree, disagree: tally.disagree });
         }
         let (overlap, shared) = self.overlap(map, tally.inside);
