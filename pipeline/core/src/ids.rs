@@ -248,7 +248,7 @@ impl BlobKey {
         Self::of_image("previews", image, ".jpg")
     }
 
-    /// What is needed to compare it with others, where processes share that: `features/ab/<image>`.
+    /// What is needed to compare it with others, where it is not in memory: `features/ab/<image>`.
     pub fn features(image: ImageId) -> Self {
         Self::of_image("features", image, "")
     }

@@ -89,13 +89,8 @@ impl Parts {
         let index: Arc<dyn Index> = Arc::new(MeteredIndex(index));
         let confirm = config.repeats.confirm.clone();
         let error = config.calibration.of(repeats::SETTING, confirm.agreement_min);
-        let prover = Prover::new(previews.clone(), bench.clone(), confirm, config.repeats.cached);
-        let prover = prover.calibrated(error);
-        let prover = match config.stores.qdrant.url {
-            Some(_) => prover.sharing(blobs.clone()),
-            None => prover,
-        };
-        let prover = Arc::new(prover);
+        let prover = Prover::new(previews.clone(), blobs.clone(), bench.clone(), confirm, config.repeats.cached);
+        let prover = Arc::new(prover.calibrated(error));
         let state = bus.state().await?;
         let quotas = bus.quotas(config.devices).await?;
         let taxonomy = config.taxonomy.load().or_problem("the taxonomy cannot be used", "correct `[taxonomy]`")?;

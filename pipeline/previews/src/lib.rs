@@ -77,6 +77,11 @@ impl Previews {
         Ok(self.find(id).await?.ok_or_else(gone)?)
     }
 
+    /// Whether [`Previews::find`] need not read it.
+    pub fn has_at_hand(&self, id: ImageId) -> bool {
+        self.cache().get(id).is_some()
+    }
+
     /// None when the original is not stored, or not any more.
     pub async fn find(&self, id: ImageId) -> Result<Option<Arc<Preview>>, StageError> {
         if let Some(known) = self.cache().get(id) {

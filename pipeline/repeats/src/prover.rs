@@ -2,7 +2,8 @@
 //!
 //! Takes    a picture and its candidates. Gives those that are proven, with the evidence. Thumbnails are looked at first:
 //!          they come with the records, so a preview is read only of what may be a twin.
-//! Keeps    the features of recently seen pictures in memory (bounded number), nothing else.
+//! Keeps    the features of recently seen pictures in memory (bounded number). Those that have to make room go to the blob
+//!          store: to read them there is little work beside decoding the picture again.
 //! Weak at  a candidate whose original has been removed counts as unproven.
 
 use std::{
@@ -13,6 +14,7 @@ use std::{
 use dih_core::{
     BlobKey, Class, ImageId, StageError, UploadSeq,
     calibration::Calibrated,
+    chain,
     image::Thumbnail,
     ports::{Blobs, StoreError},
     record::Record,
@@ -40,22 +42,30 @@ pub struct Prover {
     previews: Arc<Previews>,
     bench: Bench,
     policy: Policy,
-    cache: Mutex<LruCache<ImageId, Arc<Features>>>,
-    /// Where ingest leaves features for all processes, if it does.
-    shared: Option<Arc<dyn Blobs>>,
+    cache: Mutex<LruCache<ImageId, Known>>,
+    /// Where features lie that ingest left for all processes, or that had to make room here.
+    blobs: Arc<dyn Blobs>,
     error: Option<Calibrated>,
 }
 
-impl Prover {
-    /// `cached`: pictures whose features stay in memory, about 25 kB each.
-    pub fn new(previews: Arc<Previews>, bench: Bench, policy: Policy, cached: NonZeroUsize) -> Self {
-        Self { previews, bench, policy, cache: Mutex::new(LruCache::new(cached)), shared: None, error: None }
-    }
+/// A picture in the cache.
+#[derive(Clone, Debug)]
+struct Known {
+    features: Arc<Features>,
+    /// Whether the blob store has them, too.
+    is_stored: bool,
+}
 
-    /// Looks for features that ingest left before it reads a preview.
-    #[must_use]
-    pub fn sharing(self, blobs: Arc<dyn Blobs>) -> Self {
-        Self { shared: Some(blobs), ..self }
+impl Prover {
+    /// `cached`: pictures whose features stay in memory, about 22 kB each.
+    pub fn new(
+        previews: Arc<Previews>,
+        blobs: Arc<dyn Blobs>,
+        bench: Bench,
+        policy: Policy,
+        cached: NonZeroUsize,
+    ) -> Self {
+        Self { previews, bench, policy, cache: Mutex::new(LruCache::new(cached)), blobs, error: None }
     }
 
     /// Keeps the measured error of its policy, for the lineage of what it proves.
@@ -130,32 +140,44 @@ impl Prover {
     /// None when the original has been removed.
     async fn features(&self, id: ImageId) -> Result<Option<Arc<Features>>, StageError> {
         if let Some(known) = self.lock().get(&id) {
-            return Ok(Some(known.clone()));
+            return Ok(Some(known.features.clone()));
         }
-        if let Some(shared) = self.shared(id).await? {
-            let shared = Arc::new(shared);
-            self.lock().put(id, shared.clone());
-            return Ok(Some(shared));
+        // The preview of a picture that has just come is at hand, and nobody can have stored its features.
+        if !self.previews.has_at_hand(id)
+            && let Some(stored) = self.stored(id).await?
+        {
+            return Ok(Some(self.keep(id, stored, true).await));
         }
         let Some(preview) = self.previews.find(id).await? else { return Ok(None) };
         let described = self.bench.run(move || describe(&preview)).await?;
         let unreadable = || StageError::new(Class::BadInput, format!("the stored preview of {id} is no picture"));
-        let described = Arc::new(described.ok_or_else(unreadable)?);
-        self.lock().put(id, described.clone());
-        Ok(Some(described))
+        Ok(Some(self.keep(id, described.ok_or_else(unreadable)?, false).await))
     }
 
     /// None where nobody left any, or in a form that this version does not read.
-    async fn shared(&self, id: ImageId) -> Result<Option<Features>, StageError> {
-        let Some(blobs) = &self.shared else { return Ok(None) };
-        match blobs.get(&BlobKey::features(id)).await {
+    async fn stored(&self, id: ImageId) -> Result<Option<Features>, StageError> {
+        match self.blobs.get(&BlobKey::features(id)).await {
             Ok(bytes) => Ok(Features::from_bytes(&bytes)),
             Err(StoreError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<ImageId, Arc<Features>>> {
+    /// Into the cache; whoever makes room for it goes to the blob store.
+    async fn keep(&self, id: ImageId, features: Features, is_stored: bool) -> Arc<Features> {
+        let features = Arc::new(features);
+        let known = Known { features: features.clone(), is_stored };
+        let gone = self.lock().push(id, known).filter(|(gone, known)| *gone != id && !known.is_stored);
+        if let Some((gone, known)) = gone
+            && let Err(error) = self.blobs.create(&BlobKey::features(gone), known.features.to_bytes().into()).await
+        {
+            // They can be made again.
+            tracing::debug!(image = %gone, error = %chain(&error), "features could not be stored");
+        }
+        features
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<ImageId, Known>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -218,10 +240,30 @@ mod tests {
         }
         let bench = Bench::new(Some(1));
         let previews = Arc::new(Previews::new(blobs.clone(), bench.clone(), ByteSize::mib(1)));
-        let prover = || Prover::new(previews.clone(), bench.clone(), Policy::default(), NonZeroUsize::MIN);
+        let prover = |blobs| Prover::new(previews.clone(), blobs, bench.clone(), Policy::default(), NonZeroUsize::MIN);
         let candidate = || Candidate { record: Arc::new(first.clone()), found_by: FoundBy::Content };
-        let twins = prover().sharing(blobs).twins(&second, vec![candidate()]).await.expect("compares");
+        let twins = prover(blobs).twins(&second, vec![candidate()]).await.expect("compares");
         assert_eq!(twins.iter().map(|twin| twin.id).collect::<Vec<_>>(), [first.id()]);
-        prover().twins(&second, vec![candidate()]).await.expect_err("neither preview nor original is there");
+        let nothing = Arc::new(ObjectBlobs::memory());
+        prover(nothing).twins(&second, vec![candidate()]).await.expect_err("neither preview nor original is there");
+    }
+
+    #[tokio::test]
+    async fn who_makes_room_in_the_cache_is_found_in_the_store() {
+        let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
+        let bench = Bench::new(Some(1));
+        let previews = Arc::new(Previews::new(blobs.clone(), bench.clone(), ByteSize(1)));
+        let prover = Prover::new(previews, blobs.clone(), bench, Policy::default(), NonZeroUsize::MIN);
+        let (preview, other) = (sample::photo(3, 400, 300), sample::photo(4, 400, 300));
+        let (first, second) = (record(1, &preview), record(2, &other));
+        for (record, preview) in [(&first, &preview), (&second, &other)] {
+            let jpeg = preview.to_jpeg().into();
+            blobs.create(&BlobKey::original(record.id()), jpeg).await.expect("memory");
+        }
+        let described = prover.features(first.id()).await.expect("is there").expect("is a picture");
+        prover.features(second.id()).await.expect("is there").expect("is a picture");
+        blobs.delete(&BlobKey::original(first.id())).await.expect("memory");
+        let again = prover.features(first.id()).await.expect("is there").expect("is not decoded again");
+        assert_eq!(again, described);
     }
 }

@@ -92,7 +92,7 @@ pub struct Model {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Repeats {
-    /// Pictures whose features stay in memory, a few tens of kB each.
+    /// Pictures whose features stay in memory, 22 kB each. Those of others are read from the blob store.
     pub cached: NonZeroUsize,
     /// What two pictures must share.
     pub confirm: dih_imaging::confirm::Policy,
@@ -100,7 +100,7 @@ pub struct Repeats {
 
 impl Default for Repeats {
     fn default() -> Self {
-        Self { cached: NonZeroUsize::new(512).expect("not zero"), confirm: dih_imaging::confirm::Policy::default() }
+        Self { cached: NonZeroUsize::new(2_048).expect("not zero"), confirm: dih_imaging::confirm::Policy::default() }
     }
 }
 

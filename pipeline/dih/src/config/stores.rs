@@ -40,7 +40,7 @@ impl Default for Stores {
             blobs: None,
             index: None,
             synced: false,
-            previews_cached: ByteSize::mib(64),
+            previews_cached: ByteSize::mib(32),
             s3: S3::default(),
             qdrant: Qdrant::default(),
             served: Served::default(),

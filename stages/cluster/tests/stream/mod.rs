@@ -121,8 +121,8 @@ impl World {
         let want = greedy(&shots, &config);
         let cached = NonZeroUsize::new(32).expect("not zero");
         let bench = Bench::new(Some(2));
-        let previews = Arc::new(Previews::new(blobs, bench.clone(), ByteSize::mib(8)));
-        let prover = Arc::new(Prover::new(previews, bench, Policy::default(), cached));
+        let previews = Arc::new(Previews::new(blobs.clone(), bench.clone(), ByteSize::mib(8)));
+        let prover = Arc::new(Prover::new(previews, blobs, bench, Policy::default(), cached));
         Self { shots, want, config, prover }
     }
 

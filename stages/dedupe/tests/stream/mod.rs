@@ -75,8 +75,8 @@ impl Stream {
         let index: Arc<dyn Index> = Arc::new(MemoryIndex::with_spaces(&[]));
         let cached = NonZeroUsize::new(16).expect("not zero");
         let bench = Bench::new(Some(2));
-        let previews = Arc::new(Previews::new(blobs, bench.clone(), ByteSize::mib(8)));
-        let prover = Arc::new(Prover::new(previews, bench, Policy::default(), cached));
+        let previews = Arc::new(Previews::new(blobs.clone(), bench.clone(), ByteSize::mib(8)));
+        let prover = Arc::new(Prover::new(previews, blobs, bench, Policy::default(), cached));
         let stage = Dedupe::new(Config::default(), index.clone(), prover.clone());
         Self { stage, index, waiting: VecDeque::new(), answers: BTreeMap::new(), prover }
     }

@@ -19,6 +19,7 @@ use dih_core::{
     image::{Fingerprint, Fingerprints, Measures, Size, Thumbnail},
     ports::{Blobs, StoreError},
 };
+use dih_imaging::confirm::{Pixels, features};
 
 /// Photos for every subject.
 pub const SHOTS: u64 = 40;
@@ -41,6 +42,8 @@ pub struct Base {
     pub size: Size,
     pub measures: Measures,
     pub thumbnail: Thumbnail,
+    /// As they are stored.
+    pub features: Bytes,
     /// Of length 1.
     pub vector: Vec<f32>,
 }
@@ -180,7 +183,8 @@ fn scatter(n: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// Every original is one of the real photos, and there are no previews: small photos have none.
+/// Every original is one of the real photos, with features that had to make room in somebody's cache, and there are no
+/// previews: small photos have none.
 #[derive(Debug)]
 struct Borrowed {
     bases: Arc<Vec<Base>>,
@@ -189,8 +193,12 @@ struct Borrowed {
 impl Borrowed {
     fn bytes(&self, key: &BlobKey) -> Option<Bytes> {
         let (folder, file) = key.as_str().rsplit_once('/')?;
-        let id: ImageId = file.parse().ok()?;
-        folder.starts_with("originals").then(|| base_of(&self.bases, id).bytes.clone())
+        let base = base_of(&self.bases, file.parse().ok()?);
+        match folder.split('/').next()? {
+            "originals" => Some(base.bytes.clone()),
+            "features" => Some(base.features.clone()),
+            _ => None,
+        }
     }
 }
 
@@ -237,8 +245,10 @@ pub fn read(
         let bytes = Bytes::from(std::fs::read(file)?);
         let Ok(decoded) = dih_imaging::read(&bytes, limits) else { continue };
         let vector = unit(embed(&decoded.preview)?);
-        let dih_imaging::Decoded { size, measures, thumbnail, .. } = decoded;
-        bases.push(Base { bytes, size, measures, thumbnail, vector });
+        let dih_imaging::Decoded { size, measures, thumbnail, preview, .. } = decoded;
+        let Some(pixels) = Pixels::new(preview.width, preview.height, &preview.rgb) else { continue };
+        let features = features(pixels).to_bytes().into();
+        bases.push(Base { bytes, size, measures, thumbnail, features, vector });
     }
     anyhow::ensure!(!bases.is_empty(), "none of the files is a photo");
     Ok(bases)
@@ -256,6 +266,7 @@ mod tests {
             size: Size { width: 1, height: 1 },
             measures: Measures::default(),
             thumbnail: [0; Thumbnail::BYTES].into(),
+            features: Bytes::new(),
             vector: unit((0..NUMBERS as u64).map(|i| (scatter(n * 1_000 + i) % 1_000) as f32).collect()),
         };
         World::new((0..50).map(base).collect(), 7)
