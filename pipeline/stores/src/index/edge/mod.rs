@@ -266,7 +266,12 @@ impl Index for EdgeIndex {
             return Ok(Vec::new());
         }
         let (space, wanted) = (space.clone(), Wanted::of(among));
-        self.blocking("search vectors", move |parts| parts.near_vectors(&space, &unit, cosine_min, wanted, limit)).await
+        let late = self.parts.late(wanted);
+        if late.as_ref().is_some_and(Vec::is_empty) {
+            return Ok(Vec::new()); // as in a stream that flows in order
+        }
+        let search = move |parts: &Parts| parts.near_vectors(&space, &unit, cosine_min, wanted, late, limit);
+        self.blocking("search vectors", search).await
     }
 
     async fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {
@@ -313,15 +318,20 @@ impl Index for EdgeIndex {
 }
 
 impl Parts {
+    /// All that come late enough. None where these are many, or any will do.
+    fn late(&self, wanted: Wanted) -> Option<Vec<ImageId>> {
+        wanted.after.and_then(|after| self.records.table().after(after, self.late_max))
+    }
+
     fn near_vectors(
         &self,
         space: &VectorSpace,
         unit: &[f32],
         cosine_min: f32,
         wanted: Wanted,
+        late: Option<Vec<ImageId>>,
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
-        let late = wanted.after.and_then(|after| self.records.table().after(after, self.late_max));
         let candidates = late.or_else(|| self.vectors.candidates(space, unit));
         let near = match candidates {
             Some(candidates) => self.near_among(candidates, space, unit, wanted, limit)?,

@@ -17,7 +17,7 @@ use qdrant_edge::{
 /// Bytes of one file of the engine's log, which stays mapped into memory.
 pub(super) const LOG_FILE_BYTES: usize = 8 << 20;
 /// Neighbours by their sketches that are compared as they are, for each one that is wanted.
-const OVERSAMPLING: f64 = 4.0;
+const OVERSAMPLING: f64 = 2.0;
 
 /// There is one segment, that takes writes, and no graph: the engine is never asked to optimize.
 pub(super) fn config(spaces: &[(VectorSpace, usize)]) -> EdgeConfig {
