@@ -25,8 +25,8 @@ pub(crate) struct Outcome {
     verdicts: BTreeMap<String, Vec<String>>,
     /// And of which contents they are repeats.
     originals: BTreeMap<String, Vec<String>>,
-    /// Upload and reason.
-    pub(crate) dead: BTreeSet<(Option<u64>, String)>,
+    /// By upload and reason: all that the letter says of how it came to it.
+    pub(crate) dead: BTreeMap<(Option<u64>, String), String>,
 }
 
 impl Outcome {
@@ -34,7 +34,11 @@ impl Outcome {
     pub(crate) async fn of(world: &World, bus: &Connection, uploads: u64) -> Result<Self> {
         world.audit_is_clean(uploads)?;
         let letters = dead::list(bus).await?.into_iter().map(|dead| dead.letter);
-        let dead = letters.map(|l| (l.upload.map(|u| u.0), l.reasons.first().cloned().unwrap_or_default())).collect();
+        let dead = letters.map(|letter| {
+            let reason = letter.reasons.first().cloned().unwrap_or_default();
+            ((letter.upload.map(|u| u.0), reason), format!("{}: {}", letter.consumer, letter.reasons.join(": ")))
+        });
+        let dead = dead.collect();
         let members = publish(world)?;
         let all = world.verdicts()?;
         let contents: HashMap<&str, &str> = all.iter().map(|v| (&*v.source, &*v.image)).collect();
@@ -66,7 +70,7 @@ impl Outcome {
 
     /// Fails where it differs from what must be the same, and shows how both worlds came to it. Gives the rest in words.
     pub(crate) fn compare(&self, struck: &World, want: &Self, calm: &World) -> Result<String> {
-        ensure!(self.dead == want.dead, "dead letters: {:?} in place of {:?}", self.dead, want.dead);
+        let same_dead = self.dead.keys().eq(want.dead.keys());
         let moved = differing(&self.originals, &want.originals);
         let other = differing(&self.verdicts, &want.verdicts);
         for content in other.iter().chain(&moved).take(6) {
@@ -76,6 +80,7 @@ impl Outcome {
         let (found, wanted) = (self.images(), want.images());
         let photos: Vec<_> = found.symmetric_difference(&wanted).collect();
         let spare = if self.verdicts.len() > EXACT { self.verdicts.len() / ONE_IN } else { 0 };
+        ensure!(same_dead, "dead letters: {:?} in place of {:?}; other verdicts: {other:?}", self.dead, want.dead);
         ensure!(other.len() <= spare, "contents with other verdicts: {other:?}");
         ensure!(moved.len() <= spare, "contents that repeat others: {moved:?}");
         ensure!(photos.len() <= spare, "published in one run only: {photos:?}");
