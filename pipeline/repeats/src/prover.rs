@@ -3,7 +3,7 @@
 //! Takes    a picture and its candidates. Gives those that are proven, with the evidence. Thumbnails are looked at first:
 //!          they come with the records, so a preview is read only of what may be a twin.
 //! Keeps    the features of recently seen pictures in memory (bounded number). Those that have to make room go to the blob
-//!          store: to read them there is little work beside decoding the picture again.
+//!          store: to read them there is little work compared with decoding the picture again.
 //! Weak at  a candidate whose original has been removed counts as unproven.
 
 use std::{
@@ -142,7 +142,7 @@ impl Prover {
         if let Some(known) = self.lock().get(&id) {
             return Ok(Some(known.features.clone()));
         }
-        // The preview of a picture that has just come is at hand, and nobody can have stored its features.
+        // The preview of a picture that has just come is at hand, and describing it costs less than asking a store.
         if !self.previews.has_at_hand(id)
             && let Some(stored) = self.stored(id).await?
         {
