@@ -46,19 +46,22 @@ pub async fn standing(index: &dyn Index, image: &Image) -> Result<Standing, Stor
 pub async fn overtaken(index: &dyn Index, image: &Image, stage: StageName) -> Result<Option<Outcome>, StoreError> {
     Ok(match standing(index, image).await? {
         Standing::Stands(_) => None,
-        Standing::Superseded => Some(superseded(index, image).await?),
+        Standing::Superseded => Some(superseded(index, image, stage).await?),
         Standing::Yielded(_, repeat) => Some(answer_repeat(index, image, stage, repeat).await?),
     })
 }
 
-/// What is left to say of a picture that was decided anew since: that it was let go, if nobody has taken that up yet. Whoever
-/// let it go may have died before it could say so.
-pub async fn superseded(index: &dyn Index, image: &Image) -> Result<Outcome, StoreError> {
-    let waits = index.get(image.id).await?.filter(|record| record.state == State::Claimed);
-    let again = match waits {
-        Some(record) => let_go(index, record).await?,
-        None => Vec::new(),
+/// What is left to say of a picture whose epoch has ended: that it was let go, or that it yielded, if nobody has taken that
+/// up yet; and whom it let go itself. Whoever did so may have died before it could say so.
+pub async fn superseded(index: &dyn Index, image: &Image, stage: StageName) -> Result<Outcome, StoreError> {
+    let mut again = match index.get(image.id).await? {
+        Some(record) if record.state == State::Claimed => let_go(index, record).await?,
+        Some(record) if record.state == State::Repeat => consequences(index, stage, &record).await?,
+        _ => Vec::new(),
     };
+    for repeat in index.repeats_of(image.id).await?.into_iter().filter(|repeat| repeat.state == State::Claimed) {
+        again.extend(let_go(index, repeat).await?);
+    }
     Ok(Outcome::superseded().and_all(again))
 }
 
@@ -262,7 +265,14 @@ async fn consequences(index: &dyn Index, stage: StageName, record: &Record) -> R
         notices.push(Notice::Answer(Box::new(ended.in_epoch(record.epoch.previous()))));
         notices.push(Notice::Answer(Box::new(now.in_epoch(record.epoch))));
     }
-    notices.extend(look_again(record.clone()));
+    match record.prior {
+        // Whoever let it go may have died before it could say so; and of those that it repeats this may be the wrong one.
+        Some(Status::Duplicate) => {
+            let image = Image { epoch: record.epoch, ..record.image.clone() };
+            notices.push(Notice::Stored(ImageStored { image }));
+        }
+        _ => notices.extend(look_again(record.clone())),
+    }
     notices.extend(release(index, record.id()).await?);
     notices.extend(reconsider(index, record.id()).await?);
     Ok(notices)

@@ -96,7 +96,7 @@ impl Cluster {
         let ImageEmbedded { image, label_score, space } = event;
         let lists = self.lists(&space);
         match standing {
-            Standing::Superseded => Ok(succession::superseded(&*self.index, &image).await?),
+            Standing::Superseded => Ok(succession::superseded(&*self.index, &image, StageName::Cluster).await?),
             Standing::Yielded(own, repeat) => {
                 let anew = match lists.find(&(&*own).into()).await? {
                     Some(place) => self.check_name(own.id(), &lists, &place, &[]).await?,

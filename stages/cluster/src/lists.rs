@@ -117,13 +117,13 @@ impl Lists<'_> {
         Ok(misled)
     }
 
-    /// Later pictures that were decided, or are under decision, without looking beyond `gone`, which stands no more: there is
-    /// one on their list now that may never have been compared with them. Also those that were let go before.
+    /// Later pictures that were decided, or are under decision, without looking beyond `gone`, which stands no more: there may
+    /// be one on their list now that was never compared with them, even if the list is not full, for others may have left it at
+    /// the same time. Also those that were let go before.
     pub(crate) async fn with_room(&self, gone: &Place) -> Result<Vec<Junior>, StoreError> {
         let mut juniors = self.in_states(&COMPARED, &self.later(gone).await?).await?;
         juniors.retain(|junior| {
-            let full = junior.list.len() == self.config.candidates_max;
-            full && junior.list.last().is_some_and(|last| last.cosine <= junior.cosine) || junior.was_let_go()
+            junior.list.last().is_some_and(|last| last.cosine <= junior.cosine) || junior.was_let_go()
         });
         Ok(juniors)
     }

@@ -8,7 +8,7 @@ use dih_core::{
     ImageId, Notice, StageError, StageName,
     ports::NearVector,
     record::{Record, State},
-    repeat::{FoundBy, Settlement},
+    repeat::{FoundBy, Repeat, Settlement},
 };
 use dih_repeats::succession;
 
@@ -102,13 +102,13 @@ impl Cluster {
         }
     }
 
-    /// Has a repeat decided anew that would name another by its list, or nobody.
+    /// Has a repeat decided anew that was found by its list, and would name another by it by now, or nobody.
     async fn name_again(&self, own: &Record, list: &[NearVector]) -> Result<Vec<Notice>, StageError> {
-        let by_list = own.repeat.as_ref().is_some_and(|named| matches!(named.found_by, FoundBy::Vector { .. }));
+        let by_list = |named: &&Repeat| matches!(named.found_by, FoundBy::Vector { .. });
+        let Some(named) = own.repeat.as_ref().filter(by_list) else { return Ok(Vec::new()) };
         match self.settle(own, list.iter()).await? {
-            Settlement::Repeat { of } => Ok(succession::prefer(&*self.index, own, &of).await?),
-            Settlement::First { .. } if by_list => Ok(succession::let_go(&*self.index, own.clone()).await?),
-            Settlement::First { .. } => Ok(Vec::new()),
+            Settlement::Repeat { of } if of.id == named.of => Ok(Vec::new()),
+            _ => Ok(succession::let_go(&*self.index, own.clone()).await?),
         }
     }
 

@@ -56,8 +56,7 @@ async fn disturb(world: &World, stream: &mut Stream<'_>, shot: &Shot, other: &Sh
     stream.settle().await;
 }
 
-async fn check(seed: u64, candidates_max: usize) {
-    let world = World::new(2, &[92, 70, 50, 35], seed, candidates_max).await;
+async fn check(world: World, seed: u64) {
     let pairs = (0..world.shots.len()).flat_map(|a| (0..world.shots.len()).map(move |b| (a, b)));
     for (decided, arriving) in pairs.filter(|(a, b)| a != b) {
         for (at, course) in moments() {
@@ -70,7 +69,7 @@ async fn check(seed: u64, candidates_max: usize) {
             let (decided, arriving) = (&world.shots[decided], &world.shots[arriving]);
             disturb(&world, &mut stream, decided, arriving, at, course).await;
             let (d, a) = (decided.image.upload, arriving.image.upload);
-            let told = format!("seed {seed}, list of {candidates_max}: {a} arrives at write {at} of {d}: {course:?}");
+            let told = format!("seed {seed}: {a} arrives at write {at} of {d}: {course:?}");
             assert_eq!(stream.fates().await, world.want, "{told}");
         }
     }
@@ -78,8 +77,17 @@ async fn check(seed: u64, candidates_max: usize) {
 
 #[tokio::test]
 async fn another_arrives_between_any_two_writes() {
-    check(1, 2).await;
-    check(4, 1).await;
+    for (seed, candidates_max) in [(1, 2), (4, 1)] {
+        check(World::new(2, &[92, 70, 50, 35], seed, candidates_max).await, seed).await;
+    }
+}
+
+/// The sixth is like the fourth, the first and the fifth, in this order, and shows the same as the first and the fourth, which
+/// know nothing of each other. So whether the fifth is there decides whom it names.
+#[tokio::test]
+async fn another_arrives_that_crowds_out_who_is_named() {
+    let placed = [(0, -7.0), (1, 8.0), (2, 9.0), (0, 5.0), (3, -6.0), (0, 0.0)];
+    check(World::around(&placed, 2).await, 1).await;
 }
 
 fn moments() -> impl Iterator<Item = (usize, Course)> {

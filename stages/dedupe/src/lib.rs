@@ -178,7 +178,7 @@ impl Dedupe {
     /// The decision was made before, by an earlier try or by an earlier picture that arrived since: says it again.
     async fn say_again(&self, mut image: Image, standing: Standing) -> Result<Outcome, StageError> {
         match standing {
-            Standing::Superseded => Ok(succession::superseded(&*self.index, &image).await?),
+            Standing::Superseded => Ok(succession::superseded(&*self.index, &image, StageName::Dedupe).await?),
             Standing::Yielded(own, repeat) => {
                 let anew = match self.settle(&own).await? {
                     Settlement::Repeat { of } => succession::prefer(&*self.index, &own, &of).await?,
@@ -201,9 +201,12 @@ impl Dedupe {
     /// What follows from a picture having moved forward in the order.
     async fn move_forward(&self, id: ImageId) -> Result<Vec<Notice>, StageError> {
         let mut notices = succession::reconsider(&*self.index, id).await?;
-        if let Some(own) = self.index.get(id).await?.filter(|record| record.state.stands()) {
+        let Some(own) = self.index.get(id).await? else { return Ok(notices) };
+        if own.state.stands() {
             notices.extend(self.follows(&own).await?.1);
-            notices.extend(succession::look_again(own));
+        }
+        if own.state.stands() || own.state == State::Repeat {
+            notices.extend(succession::look_again(own)); // it is compared with others by now
         }
         Ok(notices)
     }

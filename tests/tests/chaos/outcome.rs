@@ -73,7 +73,12 @@ impl Outcome {
         let same_dead = self.dead.keys().eq(want.dead.keys());
         let moved = differing(&self.originals, &want.originals);
         let other = differing(&self.verdicts, &want.verdicts);
-        for content in other.iter().chain(&moved).take(6) {
+        let named =
+            |content: &&str| [self, want].map(|one| one.originals.get(*content)).into_iter().flatten().flatten();
+        let told = other.iter().chain(&moved).take(6);
+        let originals: BTreeSet<&str> =
+            told.clone().flat_map(named).map(String::as_str).filter(|n| !n.is_empty()).collect();
+        for content in told.copied().chain(originals) {
             let explain = |world: &World| world.run(&["explain", content]).unwrap_or_else(|e| format!("{e:#}"));
             eprintln!("struck: {}\nundisturbed: {}", explain(struck), explain(calm));
         }

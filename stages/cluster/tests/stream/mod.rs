@@ -42,17 +42,20 @@ async fn crowd(blobs: &dyn Blobs, scenes: u64, qualities: &[u8], seed: u64) -> V
     let mut shots = Vec::new();
     for quality in qualities {
         for scene in 0..scenes {
-            let bytes = jpeg(scene + 1, 320, 240, *quality);
-            let decoded = read(&bytes, &Limits::default()).expect("a synthetic photo decodes");
-            let mut image = sample::image(0, 1 + shots.len() as u64);
-            image.id = ImageId::of_bytes(&bytes);
-            blobs.put(&BlobKey::preview(image.id), decoded.preview.to_jpeg().into()).await.expect("memory");
             let mut vector: Vec<f32> = (0..DIMENSIONS).map(|_| dice.share() * 0.5).collect();
             vector[0] += 1.0; // all are alike enough to be suspects
-            shots.push(Shot { image, scene, vector: unit(vector) });
+            shots.push(shot(blobs, 1 + shots.len() as u64, scene, *quality, vector).await);
         }
     }
     shots
+}
+
+async fn shot(blobs: &dyn Blobs, upload: u64, scene: u64, quality: u8, vector: Vec<f32>) -> Shot {
+    let bytes = jpeg(scene + 1, 320, 240, quality);
+    let decoded = read(&bytes, &Limits::default()).expect("a synthetic photo decodes");
+    let image = Image { id: ImageId::of_bytes(&bytes), ..sample::image(0, upload) };
+    blobs.put(&BlobKey::preview(image.id), decoded.preview.to_jpeg().into()).await.expect("memory");
+    Shot { image, scene, vector: unit(vector) }
 }
 
 fn unit(vector: Vec<f32>) -> Vec<f32> {
@@ -117,6 +120,22 @@ impl World {
     pub async fn new(scenes: u64, qualities: &[u8], seed: u64, candidates_max: usize) -> Self {
         let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
         let shots = crowd(&*blobs, scenes, qualities, seed).await;
+        Self::of(shots, blobs, candidates_max)
+    }
+
+    /// Shots of these scenes, whose vectors stand at these angles in degrees.
+    pub async fn around(placed: &[(u64, f32)], candidates_max: usize) -> Self {
+        let blobs: Arc<dyn Blobs> = Arc::new(ObjectBlobs::memory());
+        let mut shots = Vec::new();
+        for ((scene, angle), upload) in placed.iter().zip(1..) {
+            let (sin, cos) = angle.to_radians().sin_cos();
+            let vector = [cos, sin, 0.0, 0.0, 0.0, 0.0].to_vec();
+            shots.push(shot(&*blobs, upload, *scene, 90 - 2 * upload as u8, vector).await);
+        }
+        Self::of(shots, blobs, candidates_max)
+    }
+
+    fn of(shots: Vec<Shot>, blobs: Arc<dyn Blobs>, candidates_max: usize) -> Self {
         let config = Config { candidates_max, neighbours_max: shots.len(), ..Config::default() };
         let want = greedy(&shots, &config);
         let cached = NonZeroUsize::new(32).expect("not zero");
