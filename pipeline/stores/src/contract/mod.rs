@@ -14,10 +14,12 @@
 
 mod blobs;
 mod disturbed;
+mod gated;
 mod index;
 pub mod nats;
 pub mod sample;
 mod state;
+mod stepped;
 #[cfg(feature = "s3")]
 pub mod weed;
 
@@ -25,8 +27,10 @@ pub use blobs::blobs;
 #[cfg(feature = "s3")]
 pub use blobs::links;
 pub use disturbed::{Disturbed, Event};
+pub use gated::{Gate, Gated};
 pub use index::{SPACE_NUMBERS, index, spaces};
 pub use state::state;
+pub use stepped::Stepped;
 
 use std::{
     env,
