@@ -6,14 +6,14 @@
 //! Crash    what was committed is there after kill -9; what was not may be there or not, image by image.
 //! Power    as with files: a commit leaves the moment of writing to the operating system, or waits for the disk when the
 //!          index is opened as synced.
-//! Weak at  one process only; above [`vectors::EXACT_TO`] images a vector search goes by sketches, above
-//!          [`Tuning::cells_from`] only by some of them ([`cells`]), and may miss a neighbour. What it finds has its exact
-//!          cosine.
+//! Weak at  one process only; from [`Tuning::cells_from`] images on a vector search goes by some of them only ([`cells`]), and may
+//!          miss a neighbour. What it finds has its exact cosine.
 
 mod bits;
 mod cells;
 mod engine;
 mod files;
+mod flat;
 mod kept_cells;
 mod points;
 mod records;
@@ -58,7 +58,7 @@ const ASKED_MAX: usize = 16_384;
 /// When it does what it does now and then. Tests make it do so all the time.
 #[derive(Clone, Copy, Debug)]
 struct Tuning {
-    /// Images from which on vectors have cells. Below, a search compares with the sketches of all, .3 us each.
+    /// Images from which on vectors have cells. Below, a search compares with all of them.
     cells_from: u64,
     /// Most images after one in the order that are compared with it one by one.
     late_max: usize,
@@ -356,7 +356,7 @@ impl Parts {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let found = self.vectors.near(space, unit, limit, Some(ids.into_iter()))?;
+        let found = self.vectors.near(space, unit, limit, Some(ids.into_iter().collect()))?;
         Ok(self.summaries(found, wanted))
     }
 
@@ -371,7 +371,7 @@ impl Parts {
     ) -> Result<Vec<NearVector>, StoreError> {
         let mut asked = limit + SLACK;
         loop {
-            let found = self.vectors.near(space, unit, asked, None::<std::iter::Empty<_>>)?;
+            let found = self.vectors.near(space, unit, asked, None)?;
             let all = found.len() < asked || found.last().is_none_or(|(_, cosine)| !is_near(*cosine, cosine_min));
             let near = self.summaries(found, wanted);
             let enough = near.iter().filter(|near| is_near(near.cosine, cosine_min)).count() >= limit;

@@ -4,13 +4,14 @@
 //! Keeps    what the engine has not flushed yet in the keyspace `pending` of the records' database: the engine forgets what
 //!          it was not told to flush, and a flush costs too much for every commit.
 //! Crash    what was committed and not flushed is put in again when it is opened.
-//! How      the engine keeps a *sketch* of each vector in memory, a quarter of a byte a number (TurboQuant, Zandieh et al.
-//!          2025: turned by a random rotation, then rounded), compares sketches, and compares the nearest few as they are.
-//!          Once there are many, it is asked only about those that share a [cell](super::cells) with the query.
-//! Weak at  above [`EXACT_TO`] images a search may miss a neighbour; above [`super::Tuning::cells_from`] a few more.
+//! How      while there are few, they are also in memory, and a search compares with [all](super::flat). From
+//!          [`super::Tuning::cells_from`] images on only with those that share a [cell](super::cells) with the query, by
+//!          *sketches* where these are many: a quarter of a byte a number, which the engine keeps in memory (TurboQuant, Zandieh
+//!          et al. 2025: turned by a random rotation, then rounded).
+//! Weak at  many: a search may miss a neighbour.
 
 use std::sync::{
-    Arc,
+    Arc, PoisonError, RwLock, RwLockWriteGuard,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -22,6 +23,7 @@ use super::{
     Tuning,
     engine::{Engine, Writer},
     files::Home,
+    flat::Flat,
     kept_cells::{KeptCells, bytes, floats, vector_key},
     points,
     records::keyspace,
@@ -35,7 +37,7 @@ const BATCH: usize = 256;
 /// Vectors read in one go when all are read.
 const PAGE: usize = 4_096;
 /// Images up to which a search compares with all their vectors: that takes no longer than to go by their sketches.
-pub(super) const EXACT_TO: u64 = 512;
+const EXACT_TO: usize = 512;
 
 pub(super) struct Vectors {
     engine: Engine,
@@ -44,6 +46,8 @@ pub(super) struct Vectors {
     pending: Keyspace,
     spaces: Vec<VectorSpace>,
     cells: KeptCells,
+    /// By the place of the space; None from where there are cells.
+    few: Vec<RwLock<Option<Flat>>>,
     /// Images from which on there are cells.
     cells_from: u64,
     /// Images with a vector.
@@ -63,6 +67,8 @@ impl Vectors {
     ) -> Result<Self, StoreError> {
         let pending = keyspace(&database, "pending").map_err(|e| home.fault("open the vectors", e))?;
         let cells = KeptCells::open(home.clone(), database.clone(), spaces.iter().map(|(_, numbers)| *numbers))?;
+        let empty = |(place, (_, numbers)): (usize, &(_, usize))| (!cells.has(place)).then(|| Flat::new(*numbers));
+        let few = spaces.iter().enumerate().map(empty).map(RwLock::new).collect();
         let engine = Engine::open(home.clone(), config, tuning.log_bytes_max)?;
         let mut vectors = Self {
             engine,
@@ -71,6 +77,7 @@ impl Vectors {
             pending,
             spaces: spaces.iter().map(|(space, _)| space.clone()).collect(),
             cells,
+            few,
             cells_from: tuning.cells_from,
             len: AtomicU64::new(0),
             put: AtomicU64::new(0),
@@ -79,7 +86,24 @@ impl Vectors {
         vectors.put_pending()?;
         let info = vectors.engine.read("count vectors", |shard| Ok(shard.info()))?;
         vectors.len = AtomicU64::new(info.points_count as u64);
+        vectors.read_few()?;
         Ok(vectors)
+    }
+
+    /// Reads the vectors of the spaces that have few.
+    fn read_few(&self) -> Result<(), StoreError> {
+        for (place, space) in self.spaces.iter().enumerate() {
+            if let Some(few) = self.few(place).as_mut() {
+                for page in pages(&self.engine, space) {
+                    page?.iter().for_each(|(id, unit)| few.put(*id, unit));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn few(&self, place: usize) -> RwLockWriteGuard<'_, Option<Flat>> {
+        self.few[place].write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts in again what a crash took from the engine.
@@ -109,11 +133,15 @@ impl Vectors {
             batch.insert(&self.pending, vector_key(place, id), bytes(&unit));
             self.cells.put(&mut batch, place, id, &unit)?;
             batch.commit().map_err(|e| self.home.fault("store a vector", e))?;
-            let is_new = insert(writer, id, space, unit)?;
+            let is_new = insert(writer, id, space, unit.clone())?;
+            if let Some(few) = self.few(place).as_mut() {
+                few.put(id, &unit);
+            }
             let len = u64::from(is_new) + self.len.fetch_add(u64::from(is_new), Ordering::AcqRel);
             self.put.fetch_add(1, Ordering::AcqRel);
             if len >= self.cells_from && !self.cells.has(place) {
-                self.cells.begin(place, pages(writer, space))?;
+                self.cells.begin(place, pages(&self.engine, space))?;
+                *self.few(place) = None;
             }
             Ok(())
         })
@@ -143,10 +171,15 @@ impl Vectors {
         space: &VectorSpace,
         unit: &[f32],
         limit: usize,
-        of: Option<impl ExactSizeIterator<Item = ImageId>>,
+        of: Option<Vec<ImageId>>,
     ) -> Result<Vec<(ImageId, f32)>, StoreError> {
-        let exact = of.as_ref().map_or(self.len(), |of| of.len() as u64) <= EXACT_TO;
-        let search = points::nearest(&space.0, unit.to_vec(), limit, exact, of);
+        let few = self.few[self.place(space)].read().unwrap_or_else(PoisonError::into_inner);
+        if let (None, Some(few)) = (&of, &*few) {
+            return Ok(few.near(unit, limit));
+        }
+        drop(few);
+        let exact = of.as_ref().is_some_and(|of| of.len() <= EXACT_TO);
+        let search = points::nearest(&space.0, unit.to_vec(), limit, exact, of.map(Vec::into_iter));
         let near = self.engine.read("search vectors", |shard| shard.search(search))?;
         Ok(near.into_iter().filter_map(|point| Some((points::image_id(point.id)?, point.score))).collect())
     }
@@ -154,11 +187,6 @@ impl Vectors {
     /// Vectors that a crash would have to put in again.
     pub(super) fn unflushed(&self) -> u64 {
         self.put.load(Ordering::Acquire) - self.flushed.load(Ordering::Acquire)
-    }
-
-    /// Images with a vector.
-    fn len(&self) -> u64 {
-        self.len.load(Ordering::Acquire)
     }
 
     /// Brings all vectors to the disk, so that none is pending.
@@ -183,13 +211,13 @@ impl Vectors {
 
 /// All vectors of a space.
 fn pages<'a>(
-    writer: &'a Writer<'_>,
+    engine: &'a Engine,
     space: &'a VectorSpace,
 ) -> impl Iterator<Item = Result<Vec<(ImageId, Vec<f32>)>, StoreError>> + use<'a> {
     let mut next = Some(None);
     std::iter::from_fn(move || {
         let request = points::page(&space.0, next?, PAGE);
-        let page = writer.read("read all vectors", |shard| shard.scroll(request));
+        let page = engine.read("read all vectors", |shard| shard.scroll(request));
         let (page, after) = page.map_or_else(|e| (Err(e), None), |(page, after)| (Ok(page), after));
         next = after.map(Some);
         Some(page.map(|page| {
