@@ -186,9 +186,10 @@ impl Trial {
 /// Runs to the end; what it says on standard error shows how far it is.
 async fn output(mut command: Command) -> anyhow::Result<String> {
     let what = format!("{command:?}");
-    command.stderr(Stdio::inherit());
-    let done =
-        tokio::process::Command::from(command).output().await.with_context(|| format!("could not run {what}"))?;
+    command.stdout(Stdio::piped());
+    // Not `output`, which would keep standard error to itself.
+    let child = tokio::process::Command::from(command).spawn().with_context(|| format!("could not run {what}"))?;
+    let done = child.wait_with_output().await.with_context(|| format!("could not run {what}"))?;
     if !done.status.success() {
         return Err(Problem::new(format!("{what} ended with {}", done.status), "its reason stands above").into());
     }
