@@ -4,6 +4,7 @@
 //! Weak at  how long a fault holds is its own nature, so here a test sleeps; whether it struck is always asked for.
 
 use std::{
+    cell::Cell,
     fs,
     os::unix::process::ExitStatusExt,
     process::ExitStatus,
@@ -39,6 +40,8 @@ impl Seen {
 
 /// For as long as a fault of no particular length holds.
 const WHILE: Duration = Duration::from_secs(3);
+/// Who must come to work and does not for so long is sent more.
+const HUNGRY_AFTER: Duration = Duration::from_secs(5);
 const ABORTED: i32 = 6;
 
 pub(crate) async fn strike(scene: &mut Scene, fault: Fault, crowd: &Crowd, device: &Submitter) -> Result<Seen> {
@@ -132,8 +135,14 @@ async fn hold(scene: &mut Scene, server: Server, mode: Mode, ms: u64, cut: bool)
 /// Waits until a replica ends as it is meant to; who ends before it comes to work, without these words, is started again: what
 /// it needs was not back yet.
 async fn ended(scene: &mut Scene, at: Place, words: &str) -> Result<(ExitStatus, String)> {
+    let fed = Cell::new(Instant::now());
     let ended = |scene: &mut Scene| {
         if scene.replicas[at].process.try_wait()?.is_none() {
+            // Of what trickles the other replica may take all.
+            if fed.get().elapsed() > HUNGRY_AFTER {
+                scene.burst(8);
+                fed.set(Instant::now());
+            }
             return Ok(false);
         }
         let said = scene.replicas[at].said(&scene.world);
