@@ -115,6 +115,9 @@ impl Cluster {
                     }
                     false => self.leave(&record, &lists).await?, // refused since
                 };
+                if record.state == State::Claimed {
+                    return Ok(Outcome::default().and_all(follows)); // to be decided anew, and comes again
+                }
                 let cluster = record.cluster.unwrap_or(image.id);
                 // As recorded, with the lineage of the try that decided.
                 let image = Image { epoch: image.epoch, ..record.image };

@@ -7,7 +7,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use dih_core::{Notice, Stage};
+use dih_core::{
+    Epoch, Notice, Stage,
+    event::{Image, ImageEmbedded},
+    record::{Change, State},
+    verdict::Status,
+};
 use dih_stores::contract::Disturbed;
 use stream::{Shot, Stream, World, delivery, embed, follows};
 
@@ -93,4 +98,17 @@ async fn another_arrives_that_crowds_out_who_is_named() {
 fn moments() -> impl Iterator<Item = (usize, Course)> {
     let courses = [(false, false), (false, true), (true, false), (true, true)];
     (0..WRITES).flat_map(move |at| courses.map(|(rests, dies)| (at, Course { rests, dies })))
+}
+
+/// Only the stages before this one decide that it goes on; what it would say now would later pass for said.
+#[tokio::test]
+async fn who_is_to_be_decided_anew_is_not_said_to_go_on() {
+    let world = World::around(&[(0, 0.0)], 2).await;
+    let stream = world.stream(1);
+    let input = embed(&*stream.index, &world.shots[0]).await;
+    let released = Change { epoch: Some(Epoch(1)), prior: Some(Status::Duplicate), ..Change::to(State::Claimed) };
+    stream.index.change(input.image.id, &released).await.expect("memory");
+    let image = Image { epoch: Epoch(1), ..input.image };
+    let outcome = stream.stage.process(delivery(ImageEmbedded { image, ..input })).await.expect("memory");
+    assert_eq!(outcome.notices, []);
 }

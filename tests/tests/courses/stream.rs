@@ -206,7 +206,7 @@ impl<'a> Stream<'a> {
         let said: Vec<_> = notices.iter().map(summary).collect();
         self.tell(&format!("ends   {} with {}", summary(&message.fact), said.join(", ")));
         for notice in notices.into_iter().take(says) {
-            self.hear(notice, message.sequence)?;
+            self.hear(notice, &summary(&message.fact));
         }
         if !whole {
             self.tell(&format!("dies   {} after {says} of it", summary(&message.fact)));
@@ -215,21 +215,23 @@ impl<'a> Stream<'a> {
         Ok(true)
     }
 
-    fn hear(&mut self, notice: Notice, cause: u64) -> Result<()> {
+    /// As the broker does: of equal names it takes the first. `cause` goes by its content, as the runner has it.
+    fn hear(&mut self, notice: Notice, cause: &str) {
         let Some(image) = image_of(&notice) else {
             if let Notice::Answer(answer) = notice {
-                // Of answers in one epoch the first verdict counts, and the last revision.
                 let place = (answer.upload, answer.epoch);
-                if answer.epoch > Epoch(0) || !self.answers.contains_key(&place) {
+                let name = format!("answer {} {} {}", answer.upload, answer.epoch, answer.status);
+                // Of verdicts the first counts, of revisions the last.
+                let heard = answer.epoch == Epoch(0) && self.answers.contains_key(&place);
+                if self.names.insert(name) && !heard {
                     self.answers.insert(place, *answer);
                 }
             }
-            return Ok(());
+            return;
         };
         if self.names.insert(format!("{cause} {} {} {}", kind(&notice), image.upload, image.epoch)) {
             self.publish(notice);
         }
-        Ok(())
     }
 
     fn tell(&mut self, what: &str) {
