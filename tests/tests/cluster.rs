@@ -34,6 +34,7 @@ impl<'a> Cluster<'a> {
         let cluster = Self { world, index, address, stages: Vec::new() };
         let told = world.run(&["setup"])?;
         assert!(told.contains("has its collection"), "{told}");
+        world.run(&["setup", "--check"])?;
         Ok(cluster)
     }
 

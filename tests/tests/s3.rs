@@ -139,11 +139,14 @@ async fn a_wrong_secret_stops_the_stages_before_they_take_work() -> Result<()> {
     let world = World::new()?;
     keep_in_bucket(&world, &server, "dih-flow")?;
     world.run(&["setup"])?;
+    world.run(&["setup", "--check"])?;
     fs::write(world.home().join(SECRET_FILE), "a forgotten one")?;
-    let refused = world.try_run(&["run", "--until-idle"])?;
-    let said = String::from_utf8_lossy(&refused.stderr);
-    assert!(!refused.status.success(), "{said}");
-    assert!(said.contains("correct `stores.s3.access_key_id` and its secret"), "{said}");
-    assert!(!said.contains("forgotten"), "{said}");
+    for command in [["run", "--until-idle"], ["setup", "--check"]] {
+        let refused = world.try_run(&command)?;
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success(), "{said}");
+        assert!(said.contains("correct `stores.s3.access_key_id` and its secret"), "{said}");
+        assert!(!said.contains("forgotten"), "{said}");
+    }
     Ok(())
 }

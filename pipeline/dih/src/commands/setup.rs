@@ -26,11 +26,17 @@ pub struct Cmd {
     /// configuration names that broker.
     #[arg(long)]
     site: bool,
+    /// Only look whether broker, blobs and index answer and are set up, as stages do when they start.
+    #[arg(long, conflicts_with = "site")]
+    check: bool,
 }
 
 pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     if cmd.site {
         return set_up_site(app).await;
+    }
+    if cmd.check {
+        return check(app).await;
     }
     let home = app.home()?;
     let bucket = set_up_bucket(app).await?;
@@ -70,6 +76,23 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     }
     app.out.line(format!("library   {}", library.display()))?;
     app.out.line(format!("model     {} has its hash", manifest.model_path().display()))?;
+    Ok(Exit::Done)
+}
+
+/// As a stage does when it starts.
+async fn check(app: &App<'_>) -> anyhow::Result<Exit> {
+    let home = app.home()?;
+    let bus = app.bus().await?;
+    bus.blobs(app)?.check().await.or_problem("pictures could not be kept", SEE_STORES)?;
+    let manifest = model::manifest(home.root(), &app.config.model)?;
+    if app.config.stores.qdrant.url.is_some() {
+        index::open(&home, &app.config.stores, vec![model::space(&manifest)?]).await?;
+    }
+    if app.out.json {
+        app.out.json(&json!({ "set_up": true }))?;
+    } else {
+        app.out.line("broker, blobs and index answer and are set up")?;
+    }
     Ok(Exit::Done)
 }
 
