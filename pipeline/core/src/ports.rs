@@ -165,9 +165,9 @@ pub trait Index: Send + Sync + fmt::Debug {
     }
     /// Changes fields of a record that is there; `NotFound` otherwise.
     async fn change(&self, id: ImageId, change: &Change) -> Result<(), StoreError>;
-    /// Like [`Index::change`], but only while the record's state is one of `from`: a compare-and-set. True when this
-    /// call changed it; false when the state is another one by now. Of racers from the same state at most one wins
-    /// when the change leaves that state.
+    /// Like [`Index::change`], but only while the record's state is one of `from`, and, when the change begins an epoch,
+    /// its epoch the one before: a compare-and-set. True when this call changed it; false when state or epoch is another
+    /// one by now. Of racers from the same state at most one wins when the change leaves that state or begins an epoch.
     async fn change_from(&self, id: ImageId, from: &[State], change: &Change) -> Result<bool, StoreError>;
     /// Adds the labels that another upload of the same bytes gave. Adding twice changes nothing.
     async fn vote(&self, id: ImageId, upload: UploadSeq, labels: &[Label]) -> Result<(), StoreError>;

@@ -38,6 +38,7 @@ pub async fn index(make: impl AsyncFn() -> Store) {
         changes_of_16_racers_to_different_fields_are_all_kept,
         of_16_racers_from_one_state_one_wins,
         a_change_from_another_state_changes_nothing,
+        an_epoch_begins_after_the_one_before_only,
         what_is_missing_cannot_change,
         votes_of_16_racers_are_all_kept,
         a_vote_given_twice_counts_once_and_the_holder_has_none,

@@ -15,7 +15,7 @@ use dih_core::{
     record::{Change, Record, State},
 };
 
-use super::{add_vote, apply, check_space, matches, nearest_first, nearest_prints, normalised, not_found};
+use super::{add_vote, apply, check_space, matches, may_change, nearest_first, nearest_prints, normalised, not_found};
 
 /// The index of this process only, gone with it.
 #[derive(Debug, Default)]
@@ -74,7 +74,7 @@ impl Index for MemoryIndex {
     async fn change_from(&self, id: ImageId, from: &[State], change: &Change) -> Result<bool, StoreError> {
         let mut held = self.held();
         let found = held.get_mut(&id).ok_or_else(|| not_found(id))?;
-        let matches = from.contains(&found.record.state);
+        let matches = may_change(&found.record, from, change);
         if matches {
             apply(&mut found.record, change);
         }

@@ -18,7 +18,7 @@ use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
     ports::{NearFingerprint, NearVector, Select, StoreError},
-    record::{Change, Record},
+    record::{Change, Record, State},
 };
 
 use crate::fault;
@@ -30,6 +30,11 @@ const COSINE_TOLERANCE: f32 = 1e-5;
 
 fn not_found(id: ImageId) -> StoreError {
     StoreError::NotFound { store: STORE, key: id.to_string() }
+}
+
+/// Whether a compare-and-set may change a record as it is. What begins an epoch was decided in the one before.
+fn may_change(record: &Record, from: &[State], change: &Change) -> bool {
+    from.contains(&record.state) && change.epoch.is_none_or(|epoch| record.epoch.next() == epoch)
 }
 
 fn apply(record: &mut Record, change: &Change) {

@@ -130,6 +130,17 @@ pub(super) async fn a_change_from_another_state_changes_nothing(store: Store) {
     assert_eq!((after.state, after.label_score), (State::Curated, Some(0.5)));
 }
 
+/// The state may be what it was, two decisions later.
+pub(super) async fn an_epoch_begins_after_the_one_before_only(store: Store) {
+    claim(&store, 1).await;
+    let begin = |epoch| Change { epoch: Some(Epoch(epoch)), ..Change::to(State::Claimed) };
+    for (epoch, begun) in [(1, true), (1, false), (3, false), (2, true), (1, false)] {
+        let changed = store.change_from(id(1), &[State::Claimed], &begin(epoch)).await.expect("answers");
+        assert_eq!(changed, begun, "epoch {epoch}");
+    }
+    assert_eq!(store.get(id(1)).await.expect("reads").expect("is there").epoch, Epoch(2));
+}
+
 pub(super) async fn what_is_missing_cannot_change(store: Store) {
     let missing = |done: Result<(), StoreError>| {
         let error = done.expect_err("nothing is there");

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     fault,
-    index::{STORE, add_vote, apply, matches, nearest_prints, not_found},
+    index::{STORE, add_vote, apply, matches, may_change, nearest_prints, not_found},
 };
 
 /// Records that stay decoded, some 4 kB each.
@@ -162,7 +162,7 @@ impl Records {
     pub(super) fn change(&self, id: ImageId, from: Option<&[State]>, change: &Change) -> Result<bool, StoreError> {
         let _turn = self.turn("change a record")?;
         let before = self.shared(id)?.ok_or_else(|| not_found(id))?;
-        if from.is_some_and(|from| !from.contains(&before.state)) {
+        if from.is_some_and(|from| !may_change(&before, from, change)) {
             return Ok(false);
         }
         let mut after = Record::clone(&before);

@@ -46,7 +46,8 @@ use self::{
     send::{failed, patiently},
 };
 use super::{
-    COSINE_TOLERANCE, STORE, add_vote, apply, check_space, nearest_first, nearest_prints, normalised, not_found,
+    COSINE_TOLERANCE, STORE, add_vote, apply, check_space, may_change, nearest_first, nearest_prints, normalised,
+    not_found,
 };
 
 /// Neighbours asked for beyond those that are wanted: of equally near ones the server picks any.
@@ -224,7 +225,7 @@ impl Index for QdrantIndex {
 
     async fn change_from(&self, id: ImageId, from: &[State], change: &Change) -> Result<bool, StoreError> {
         let apply = |record: &mut Record| {
-            let matches = from.contains(&record.state);
+            let matches = may_change(record, from, change);
             if matches {
                 apply(record, change);
             }
