@@ -193,6 +193,12 @@ MUTATIONS = [
         "web",
     ),
     ("no requests", "gpu", drop("Deployment", "dih-train", (*MAIN, "resources", "requests")), "requests no CPU"),
+    (
+        "a correction that is not tried",
+        "kind",
+        drop("StatefulSet", "dih-index", ("spec", "podManagementPolicy")),
+        "podManagementPolicy",
+    ),
     ("no limit of memory", "kind", drop("StatefulSet", "s3", (*MAIN, "resources", "limits")), "no limit of memory"),
     (
         "ends too early",

@@ -47,6 +47,8 @@ def workload_faults(workload, documents, project):
         drain = project.drain_s
         if spec.get("terminationGracePeriodSeconds", 30) <= drain:
             found.append(f"ends within `runner.drain`, {drain} s: work in hand would be cut off")
+    if workload["kind"] == "StatefulSet" and workload["spec"].get("podManagementPolicy") != "Parallel":
+        found.append("has no `podManagementPolicy: Parallel`: it would not try the correction of what cannot start")
     if workload["kind"] == "Deployment":
         found += deployment_faults(workload, documents)
         found += gpu_faults(workload, documents)
