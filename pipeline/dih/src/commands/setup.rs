@@ -26,7 +26,8 @@ pub struct Cmd {
     /// configuration names that broker.
     #[arg(long)]
     site: bool,
-    /// Only look whether broker, blobs and index answer and are set up, as stages do when they start.
+    /// Only look whether broker, blobs and index answer and are set up, as stages do when they start; of all that may be
+    /// missing only the collection of the index is made.
     #[arg(long, conflicts_with = "site")]
     check: bool,
 }
