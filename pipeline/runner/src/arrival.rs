@@ -24,7 +24,7 @@ pub struct Arrival {
     pub attempt: u64,
     /// When its stream took it.
     pub stored_at: Millis,
-    reply: Subject,
+    pub(crate) reply: Reply,
 }
 
 impl Arrival {
@@ -40,7 +40,7 @@ impl Arrival {
             stream_sequence,
             attempt,
             stored_at,
-            reply,
+            reply: Reply(reply),
         })
     }
 
@@ -64,7 +64,13 @@ impl Arrival {
     fn number(&self, name: &str) -> Option<u64> {
         self.headers.get(name)?.as_str().parse().ok()
     }
+}
 
+/// Where one answers to a delivery.
+#[derive(Clone, Debug)]
+pub(crate) struct Reply(Subject);
+
+impl Reply {
     /// Answers and waits until the broker has taken note.
     pub(crate) async fn confirm(
         &self,
@@ -74,13 +80,13 @@ impl Arrival {
     ) -> Result<(), Cause> {
         // One shared inbox for all confirmations: a subscription each would double the traffic.
         let request = async_nats::Request::new().payload(kind.into()).timeout(Some(patience));
-        connection.client().send_request(self.reply.clone(), request).await?;
+        connection.client().send_request(self.0.clone(), request).await?;
         Ok(())
     }
 
     /// Gives it back, for this or another replica to take after `delay`. If the word is lost, the lease runs out.
     pub(crate) async fn hand_back(&self, connection: &Connection, delay: Option<Duration>) {
-        if let Err(error) = connection.client().publish(self.reply.clone(), AckKind::Nak(delay).into()).await {
+        if let Err(error) = connection.client().publish(self.0.clone(), AckKind::Nak(delay).into()).await {
             tracing::debug!(%error, "could not hand a delivery back, its lease will run out");
         }
     }

@@ -122,8 +122,9 @@ impl Chain {
         self.messages.extend(notices.iter().map(|notice| Outgoing::notice(notice, cause)));
     }
 
-    pub(super) fn messages(&self) -> &[Outgoing] {
-        &self.messages
+    /// Leaves none.
+    pub(super) fn take_messages(&mut self) -> Vec<Outgoing> {
+        std::mem::take(&mut self.messages)
     }
 
     /// Every index that was written to, once; `own` is that of the first stage.

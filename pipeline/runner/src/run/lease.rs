@@ -20,7 +20,7 @@ pub(super) async fn until_lost(connection: &Connection, arrival: &Arrival, lease
         sleep_until(lost_at.min(Instant::now() + third)).await;
         let asked = Instant::now();
         // A reply, not just a sent message, proves that the broker heard of it.
-        match timeout_at(lost_at, Box::pin(arrival.confirm(connection, AckKind::Progress, lease))).await {
+        match timeout_at(lost_at, Box::pin(arrival.reply.confirm(connection, AckKind::Progress, lease))).await {
             Ok(Ok(())) => held_from = asked,
             Ok(Err(error)) => tracing::debug!(%error, "could not renew a lease"),
             Err(_) => return,

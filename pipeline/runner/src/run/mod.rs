@@ -9,6 +9,7 @@ mod chain;
 mod delay;
 mod lease;
 mod line;
+mod outbox;
 mod pull;
 mod solo;
 mod tries;
@@ -38,6 +39,7 @@ use tracing::Instrument;
 
 pub use self::line::Line;
 use self::{
+    outbox::Outbox,
     pull::{Pulled, Puller},
     tries::TriesBook,
     work::Worker,
@@ -154,6 +156,7 @@ impl<S: Stage<Input: Input>> Runner<S> {
             tries,
             health: self.health,
             line: self.line,
+            outbox: Outbox::open(),
         });
         let taker: Weak<Worker<S>> = Arc::downgrade(&worker);
         worker.line.join(consumer, taker);
@@ -322,7 +325,7 @@ impl<S: Stage<Input: Input>> Loop<S> {
         let connection = self.worker.connection.clone();
         for message in self.puller.close().await {
             if let Some(arrival) = Arrival::read(self.spec, message) {
-                arrival.hand_back(&connection, None).await;
+                arrival.reply.hand_back(&connection, None).await;
             }
         }
         if halted.is_none() {

@@ -20,11 +20,14 @@ use super::{
     delay::{Failing, delay, give_up},
     lease,
     line::{Line, Taker},
+    outbox::Outbox,
     solo::{self, Company, Judgement},
     tries::{Tries, TriesBook},
 };
 use crate::{
-    Arrival, Connection, Death, Health, Input, RunnerConfig,
+    Arrival, BusError, Connection, Death, Health, Input, RunnerConfig,
+    arrival::Reply,
+    error::Cause,
     failpoint::{Place, pass},
     outgoing::Outgoing,
     publish::publish_all,
@@ -47,6 +50,7 @@ pub(super) struct Worker<S> {
     pub(super) line: Line,
     /// Places for what other stages hand over.
     pub(super) guests: Semaphore,
+    pub(super) outbox: Outbox,
 }
 
 /// What kept a delivery from being done.
@@ -94,7 +98,7 @@ fn levels(error: &(dyn std::error::Error + 'static)) -> Vec<String> {
 
 impl<S: Stage<Input: Input>> Worker<S> {
     /// Works on one delivery until it is answered. Gives the reason when the stage must halt.
-    pub(super) async fn handle(&self, arrival: Arrival, stop: CancellationToken) -> Option<String> {
+    pub(super) async fn handle(self: &Arc<Self>, arrival: Arrival, stop: CancellationToken) -> Option<String> {
         let in_flight = self.health.received(arrival.attempt);
         let ended = tokio::select! {
             biased; // most are done before anybody needs to look at the lease
@@ -123,7 +127,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
     }
 
     /// Gives the outcome's name, or the reason to halt.
-    async fn attend(&self, arrival: &Arrival) -> Result<&'static str, String> {
+    async fn attend(self: &Arc<Self>, arrival: &Arrival) -> Result<&'static str, String> {
         let tries = match self.tries.of(arrival).await {
             Ok(tries) => tries,
             Err(error) => {
@@ -180,7 +184,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
         (tries, company)
     }
 
-    async fn work(&self, arrival: &Arrival, line: &Line) -> Result<&'static str, Failure> {
+    async fn work(self: &Arc<Self>, arrival: &Arrival, line: &Line) -> Result<&'static str, Failure> {
         let input = self.decode(arrival)?;
         let cause = format!("{}.{}", arrival.consumer.name, input.identity(arrival));
         let (upload, epoch, attempt) = (input.upload(arrival), input.epoch(), arrival.attempt);
@@ -191,9 +195,12 @@ impl<S: Stage<Input: Input>> Worker<S> {
         let mut chain = Chain::follow(line, arrival.consumer, cause, outcome, photo).await;
         chain.received(photo);
         chain.traced(trace::passed_on(&arrival.headers).as_deref());
-        self.settle(&chain).await?;
-        pass(S::CONSUMER, Place::BeforeAck);
-        self.acknowledge(arrival).await;
+        self.commit(&chain).await?;
+        let told = self.outbox.run(self.clone().tell_all(chain.take_messages(), arrival.reply.clone()));
+        match told.await.map_err(|e| Failure::around(&e))? {
+            Ok(()) => self.tries.forget(arrival).await,
+            Err(error) => tracing::debug!(%error, "an acknowledgement was not confirmed, the message will come again"),
+        }
         self.health.succeeded();
         chain.succeeded();
         pass(S::CONSUMER, Place::AfterAck);
@@ -217,22 +224,22 @@ impl<S: Stage<Input: Input>> Worker<S> {
         }
     }
 
-    /// Makes the writes of all stages of the chain durable, then tells everybody.
-    async fn settle(&self, chain: &Chain) -> Result<(), Failure> {
+    /// Makes the writes of all stages of the chain durable.
+    async fn commit(&self, chain: &Chain) -> Result<(), Failure> {
         pass(S::CONSUMER, Place::BeforeCommit);
         for index in chain.indexes(self.index.as_ref()) {
             index.commit().await.map_err(|e| Failure::around(&e))?;
         }
-        pass(S::CONSUMER, Place::BeforePublish);
-        publish_all(&self.connection, chain.messages()).await.map_err(|e| Failure::around(&e))
+        Ok(())
     }
 
-    /// Only a confirmed answer is one. Without it the delivery comes again, and changes nothing.
-    async fn acknowledge(&self, arrival: &Arrival) {
-        match arrival.confirm(&self.connection, AckKind::Ack, CONFIRM_MAX).await {
-            Ok(()) => self.tries.forget(arrival).await,
-            Err(error) => tracing::debug!(%error, "an acknowledgement was not confirmed, the message will come again"),
-        }
+    /// Tells everybody, then acknowledges. Only a confirmed answer is one: without it the delivery comes again, and changes
+    /// nothing.
+    async fn tell_all(self: Arc<Self>, messages: Vec<Outgoing>, reply: Reply) -> Result<Result<(), Cause>, BusError> {
+        pass(S::CONSUMER, Place::BeforePublish);
+        publish_all(&self.connection, &messages).await?;
+        pass(S::CONSUMER, Place::BeforeAck);
+        Ok(reply.confirm(&self.connection, AckKind::Ack, CONFIRM_MAX).await)
     }
 
     /// Hands the message back after a growing delay, or tells why it is given up.
@@ -250,7 +257,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
         let wait = delay(tries.failures, self.config.retry_first.0, self.config.retry_max.0, rand::random());
         self.tell("the stage could not do its work, will retry", &error.to_string(), tries.failures, wait);
         self.tries.note(arrival, tries).await;
-        arrival.hand_back(&self.connection, Some(wait)).await;
+        arrival.reply.hand_back(&self.connection, Some(wait)).await;
         None
     }
 
@@ -260,7 +267,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
         let wait = delay(tries.handed_back, self.config.retry_first.0, self.config.retry_max.0, rand::random());
         self.tell("a store or the broker is away, will retry", reason, tries.handed_back, wait);
         self.tries.note(arrival, tries).await;
-        arrival.hand_back(&self.connection, Some(wait)).await;
+        arrival.reply.hand_back(&self.connection, Some(wait)).await;
         "handed_back"
     }
 
@@ -279,7 +286,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
         if let Ok(tries) = self.tries.of(arrival).await {
             self.tries.note(arrival, tries.handed_back()).await;
         }
-        arrival.hand_back(&self.connection, None).await;
+        arrival.reply.hand_back(&self.connection, None).await;
     }
 
     /// Moves a message to the dead letters, answers its upload, and lets the stage put right what depends on it.
@@ -293,7 +300,12 @@ impl<S: Stage<Input: Input>> Worker<S> {
         if let Some(input) = input {
             let delivery = Delivery { input, upload, received_at: arrival.received_at(), attempt: arrival.attempt };
             match AssertUnwindSafe(self.stage.fallen(delivery)).catch_unwind().await {
-                Ok(Ok(outcome)) => self.settle(&Chain::of(&format!("{cause}.fallen"), &outcome.notices)).await?,
+                Ok(Ok(outcome)) => {
+                    let mut chain = Chain::of(&format!("{cause}.fallen"), &outcome.notices);
+                    self.commit(&chain).await?;
+                    let messages = chain.take_messages();
+                    publish_all(&self.connection, &messages).await.map_err(|e| Failure::around(&e))?;
+                }
                 Ok(Err(error)) if error.class() == Class::Retry => return Err(Failure::Away(error.to_string())),
                 Ok(Err(error)) if error.class() == Class::Halt => return Err(Failure::Halt(error.to_string())),
                 Ok(Err(error)) => tracing::error!(%error, "what depends on a dead message was not put right"),
@@ -313,7 +325,7 @@ impl<S: Stage<Input: Input>> Worker<S> {
         publish_all(&self.connection, &messages).await.map_err(|e| Failure::around(&e))?;
         metrics::counter!(names::STAGE_DEAD, "consumer" => S::CONSUMER).increment(1);
         tracing::warn!(reason = death.reason, error = death.chain.join(": "), "a message went to the dead letters");
-        if let Err(error) = arrival.confirm(&self.connection, AckKind::Term, CONFIRM_MAX).await {
+        if let Err(error) = arrival.reply.confirm(&self.connection, AckKind::Term, CONFIRM_MAX).await {
             tracing::debug!(%error, "the end of a message was not confirmed, it will come again");
         }
         self.tries.forget(arrival).await;
