@@ -1,7 +1,7 @@
 //! The small upright picture that every later stage looks at instead of the original.
 
 use dih_core::image::Size;
-use jpeg_encoder::{ColorType, Encoder, SamplingFactor};
+use rusty_jpeg::{ColorType, Encoder, SamplingFactor};
 
 use crate::{Limits, Plane, Refusal, RefusalReason, jpeg, measure, raster::Raster};
 
