@@ -3,7 +3,7 @@
 //! Takes    the bytes, the limits and the size that is wanted. Gives a raster at least that large, and the orientation.
 //! Two      decoders. `zune-jpeg` is the fastest at full size but knows no other; `rusty_jpeg` transforms blocks at 1/2,
 //!          1/4 or 1/8 of their size, which on large photos saves most of the time and nearly all of the memory. (It is
-//!          `jpeg-decoder` carried on: the same pixels, on the caller's thread, in four fifths of the time.)
+//!          `jpeg-decoder` carried on: on the caller's thread, and faster.)
 //! Strict   because both decoders fill in for what is missing: a file that does not end in EOI is truncated, even where
 //!          those two bytes are all that it lacks.
 //! Weak at  damage that still decodes: flipped bits, a chunk lost between markers, a cut after which someone put EOI

@@ -235,8 +235,7 @@ fn distances(all: &[u64], wanted: u64) -> Vec<u8> {
     all.iter().map(|signs| (signs ^ wanted).count_ones() as u8).collect()
 }
 
-/// The least distance within which there are so many; by halving, as counting up to a bound takes the processor a tenth of
-/// what counting each distance does.
+/// The least distance within which there are so many; by halving, which takes half the time of a count of each distance.
 fn radius_of(distances: &[u8], wanted: usize) -> u8 {
     let (mut least, mut most) = (0, SIGNS as u8);
     while least < most {
