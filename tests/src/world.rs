@@ -48,7 +48,15 @@ impl World {
         command.args(args).arg("--home").arg(self.home());
         command.env("DIH_TOOLS", &self.tools).env_remove("DIH_HOME").env_remove("DIH_CONFIG");
         command.stdin(Stdio::null());
+        if self.trusted().exists() {
+            command.env("SSL_CERT_FILE", self.trusted());
+        }
         command
+    }
+
+    /// Certificates that the processes of this home trust in place of the system's, once the file is there.
+    pub fn trusted(&self) -> PathBuf {
+        self.home().join("trusted.pem")
     }
 
     pub fn try_run(&self, args: &[&str]) -> Result<Output> {

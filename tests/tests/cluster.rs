@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use dih_stores::contract::weed::WeedServer;
+use dih_stores::contract::{self, weed::WeedServer};
 use dih_tests::{
     World,
     fleet::{PATIENCE, STAGES, publish, said, serve_index, spawn_replica},
@@ -22,16 +22,19 @@ const UPLOADS: u64 = 300;
 struct Cluster<'a> {
     world: &'a World,
     index: Child,
+    /// Of its configuration.
+    served: String,
     address: String,
     stages: Vec<(String, Child)>,
 }
 
 impl<'a> Cluster<'a> {
     fn start(world: &'a World, blobs: &str) -> Result<Self> {
-        let (index, url) = serve_index(world, "127.0.0.1:0", "")?;
+        let served = by_tls(world)?;
+        let (index, url) = serve_index(world, "127.0.0.1:0", &served)?;
         fs::write(world.home().join("dih.toml"), format!("{blobs}[stores.qdrant]\nurl = \"{url}\"\n"))?;
-        let address = url.trim_start_matches("http://").to_owned();
-        let cluster = Self { world, index, address, stages: Vec::new() };
+        let address = url.trim_start_matches("https://").to_owned();
+        let cluster = Self { world, index, served, address, stages: Vec::new() };
         let told = world.run(&["setup"])?;
         assert!(told.contains("has its collection"), "{told}");
         world.run(&["setup", "--check"])?;
@@ -59,7 +62,7 @@ impl<'a> Cluster<'a> {
         self.under_way(uploads / 4, uploads)?;
         self.index.kill()?;
         self.index.wait()?;
-        (self.index, _) = serve_index(self.world, &self.address, "")?;
+        (self.index, _) = serve_index(self.world, &self.address, &self.served)?;
         self.under_way(uploads / 2, uploads)?;
         for (name, process) in self.stages.iter_mut().skip(1).step_by(2) {
             process.kill()?;
@@ -107,6 +110,15 @@ impl Drop for Cluster<'_> {
         let _ = self.index.kill();
         let _ = self.index.wait();
     }
+}
+
+/// The settings by which the index is served with a certificate; the processes of this home trust it.
+fn by_tls(world: &World) -> Result<String> {
+    let (certificate, key) = contract::certificate();
+    let key_file = world.home().join("index.key");
+    fs::write(world.trusted(), certificate)?;
+    fs::write(&key_file, key)?;
+    Ok(format!("cert_file = \"{}\"\nkey_file = \"{}\"\n", world.trusted().display(), key_file.display()))
 }
 
 fn send(world: &World) -> Result<u64> {

@@ -4,12 +4,14 @@
 //! Owner    who opens the embedded index holds the owner lock of the home; who uses a server needs none, so there may be many.
 
 use std::{
+    fs,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use dih_core::{
-    Class, Classify, chain,
+    Class, Classify, Secret, chain,
     event::VectorSpace,
     ports::{Index, StoreError},
 };
@@ -17,14 +19,14 @@ use dih_stores::index::{
     EdgeIndex, QdrantIndex,
     qdrant::{
         Settings,
-        served::{Access, Listener},
+        served::{Access, Listener, Tls},
     },
 };
 use tokio::{task::spawn_blocking, time::sleep};
 
 use crate::{
     app::App,
-    config::{Qdrant, Stores},
+    config::{Qdrant, Served, Stores},
     home::{Holder, Home, Owner},
     model,
     output::say,
@@ -118,17 +120,30 @@ pub async fn serve(app: &App<'_>, stop: impl Future<Output = ()>) -> anyhow::Res
         let remedy = format!("set `stores.served.api_key_file`, or the variable {KEY_VARIABLE}");
         return Err(Problem::usage(format!("the index would be open to all who reach {at}"), remedy).into());
     }
-    let listener = Listener::bind(at).or_problem("could not serve the index", SEE_INDEX)?;
+    let tls = certificate(&stores.served)?;
+    let listener = Listener::bind(at, tls.as_ref()).or_problem("could not serve the index", SEE_INDEX)?;
     let (space, numbers) = model::space(&model::manifest(home.root(), &app.config.model)?)?;
     let index = Arc::new(embedded(&home, stores, vec![(space, numbers)]).await?);
-    say(format!("serving the index at http://{}", listener.address()));
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    say(format!("serving the index at {scheme}://{}", listener.address()));
     let access = Access { api_key, collection: stores.qdrant.collection.clone() };
     listener.serve(index.clone(), access, stop).await.or_problem("could not serve the index", SEE_INDEX)?;
     index.close().await.or_problem("could not close the index", SEE_INDEX)
 }
 
+/// None where it serves in plain text.
+fn certificate(served: &Served) -> anyhow::Result<Option<Tls>> {
+    let Some((cert_file, key_file)) = served.cert_file.as_ref().zip(served.key_file.as_ref()) else { return Ok(None) };
+    let read = |file: &Path, setting: &str| {
+        let what = format!("could not read `{}`, by which the index is served", file.display());
+        fs::read_to_string(file).or_problem(what, format!("correct `stores.served.{setting}`"))
+    };
+    let key = Secret::new(read(key_file, "key_file")?);
+    Ok(Some(Tls { certificates: read(cert_file, "cert_file")?, key }))
+}
+
 /// The key of the index server; none where nothing holds one.
-fn key(file: Option<&std::path::Path>, setting: &str) -> anyhow::Result<Option<dih_core::Secret>> {
+fn key(file: Option<&Path>, setting: &str) -> anyhow::Result<Option<Secret>> {
     let place = secret::Place { file, setting, variable: KEY_VARIABLE };
     match file.is_some() || std::env::var_os(KEY_VARIABLE).is_some() {
         true => place.read("key of the index").map(Some),

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dih_core::metrics as names;
+use dih_core::{metrics as names, verdict::Status};
 
 use crate::trouble::Trouble;
 
@@ -80,6 +80,7 @@ impl fmt::Debug for Health {
 
 impl Health {
     pub(crate) fn new(consumer: &'static str) -> Self {
+        begin_at_zero(consumer);
         let inner = Inner {
             consumer,
             state: Mutex::new(State::Waiting),
@@ -171,6 +172,17 @@ impl Health {
             metrics::counter!(names::STAGE_REDELIVERED, "consumer" => self.inner.consumer).increment(1);
         }
         InFlight { health: self.clone(), outcome: "cancelled", since: Instant::now(), took: None }
+    }
+}
+
+/// Else the first of its kind would be no increase to who asks for rates.
+fn begin_at_zero(consumer: &'static str) {
+    let of_consumer = [names::STAGE_RECEIVED, names::STAGE_REDELIVERED, names::STAGE_DEAD, names::STAGE_LEASES_LOST];
+    for name in of_consumer {
+        metrics::counter!(name, "consumer" => consumer).increment(0);
+    }
+    for status in Status::ALL {
+        metrics::counter!(names::VERDICTS, "verdict" => status.as_str()).increment(0);
     }
 }
 

@@ -19,7 +19,8 @@ const PORT: u16 = 6334;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Qdrant {
-    /// Address of the server's gRPC: `https://host:6334`, or `http://host:6334` on this machine.
+    /// Address of the server's gRPC: `https://host:6334`, or `http://host:6334` on this machine. The CA of a certificate must
+    /// be one that the system trusts, or in the file that the variable SSL_CERT_FILE names.
     pub url: Option<String>,
     /// File that holds the server's API key. Left out, the variable DIH_QDRANT_API_KEY may hold it.
     pub api_key_file: Option<PathBuf>,
@@ -76,11 +77,28 @@ pub struct Served {
     pub listen: SocketAddr,
     /// File that holds the key that others must give. Left out, the variable DIH_QDRANT_API_KEY may hold it.
     pub api_key_file: Option<PathBuf>,
+    /// PEM file of the certificate, followed by those between it and its CA. With it others come by `https` alone.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key_file: Option<PathBuf>,
+    /// Whether other machines may come by `http`: all records, and the key, can then be read and changed on the way.
+    pub allow_http: bool,
 }
 
 impl Default for Served {
     fn default() -> Self {
-        Self { listen: (Ipv4Addr::LOCALHOST, PORT).into(), api_key_file: None }
+        let listen = (Ipv4Addr::LOCALHOST, PORT).into();
+        Self { listen, api_key_file: None, cert_file: None, key_file: None, allow_http: false }
+    }
+}
+
+impl Served {
+    pub(super) fn check(&self, faults: &mut Faults) {
+        let both = self.cert_file.is_some() == self.key_file.is_some();
+        faults.require(both, "stores.served.key_file", "and `cert_file` belong together", "name both, or none");
+        let safe = self.listen.ip().is_loopback() || self.cert_file.is_some() || self.allow_http;
+        let hint = "name `cert_file` and `key_file`, or say that this is wanted with `stores.served.allow_http = true`";
+        faults.require(safe, "stores.served.listen", "is open to other machines without TLS", hint);
     }
 }
 
@@ -90,7 +108,12 @@ mod tests {
 
     #[track_caller]
     fn check(lines: &str, want: &[&str]) {
-        let faults = Config::parse(&format!("[stores.qdrant]\n{lines}")).err().unwrap_or_default();
+        check_in("qdrant", lines, want);
+    }
+
+    #[track_caller]
+    fn check_in(section: &str, lines: &str, want: &[&str]) {
+        let faults = Config::parse(&format!("[stores.{section}]\n{lines}")).err().unwrap_or_default();
         assert_eq!(faults.iter().map(|fault| fault.path.as_str()).collect::<Vec<_>>(), want, "{lines}");
     }
 
@@ -102,6 +125,16 @@ mod tests {
         check("url = \"http://qdrant:6334\"", &["stores.qdrant.url"]);
         check("url = \"http://qdrant:6334\"\nallow_http = true", &[]);
         check("url = \"qdrant:6334\"", &["stores.qdrant.url"]);
+    }
+
+    #[test]
+    fn what_is_served_to_other_machines_is_encrypted_or_that_is_not_wanted() {
+        let check = |lines, want| check_in("served", lines, want);
+        check("listen = \"127.0.0.1:1\"", &[]);
+        check("listen = \"0.0.0.0:1\"", &["stores.served.listen"]);
+        check("listen = \"0.0.0.0:1\"\nallow_http = true", &[]);
+        check("listen = \"0.0.0.0:1\"\ncert_file = \"c\"\nkey_file = \"k\"", &[]);
+        check("key_file = \"k\"", &["stores.served.key_file"]);
     }
 
     #[test]

@@ -54,6 +54,7 @@ impl Stores {
         faults.require(one, "stores.blobs", "stands beside `stores.s3.bucket`", "keep pictures in one of the two");
         self.s3.check(faults);
         self.qdrant.check(faults);
+        self.served.check(faults);
     }
 }
 

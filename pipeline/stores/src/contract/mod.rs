@@ -40,6 +40,12 @@ use std::{
 
 use tokio::task::JoinSet;
 
+/// A certificate of 127.0.0.1 that vouches for itself, and its key, in PEM.
+pub fn certificate() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate can be made");
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
 /// Prints each sentence and tries it on a store of its own.
 macro_rules! sentences {
     ($suite:literal, $make:expr, $($sentence:ident),+ $(,)?) => {$(

@@ -107,9 +107,9 @@ impl WeedServer {
         }] });
         let file = |name: &str| directory.path().join(name);
         fs::write(file("accounts.json"), accounts.to_string()).expect("its accounts can be written");
-        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("a certificate can be made");
-        fs::write(file(CERTIFICATE), made.cert.pem()).expect("its certificate can be written");
-        fs::write(file("key.pem"), made.signing_key.serialize_pem()).expect("its key can be written");
+        let (certificate, key) = super::certificate();
+        fs::write(file(CERTIFICATE), certificate).expect("its certificate can be written");
+        fs::write(file("key.pem"), key).expect("its key can be written");
         fs::create_dir(file("data")).expect("its store can be made");
         let log = File::create(file("weed.log")).expect("its log can be made");
         let ports = free_ports();

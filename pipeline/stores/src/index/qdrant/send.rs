@@ -37,6 +37,11 @@ fn status(error: &QdrantError) -> Option<&Status> {
     }
 }
 
+/// What is wrong with TLS the client says in words only.
+fn says(error: &QdrantError, what: &str) -> bool {
+    status(error).is_some_and(|status| status.message().contains(what))
+}
+
 /// Whether the server may answer soon.
 fn may_pass(error: &QdrantError) -> bool {
     status(error).is_none_or(|status| {
@@ -49,6 +54,12 @@ fn may_pass(error: &QdrantError) -> bool {
 
 pub(super) fn failed(action: &str, error: QdrantError) -> StoreError {
     let remedy = match status(&error).map(Status::code) {
+        _ if says(&error, "InvalidCertificate") => {
+            "name the file of the server's CA in the variable SSL_CERT_FILE, or correct the server's certificate"
+        }
+        _ if says(&error, "InvalidContentType") => {
+            "write `http://` in `stores.qdrant.url`, or give the server a certificate: it speaks plain text"
+        }
         // What is stored of one image; others are as well as before.
         Some(Code::DataLoss) => return fault::corrupt(STORE, action, error),
         Some(Code::Unauthenticated | Code::PermissionDenied) => {

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::{sync::oneshot, task::JoinHandle};
 
 use super::{
-    served::{Access, Listener},
+    served::{Access, Listener, Tls},
     *,
 };
 use crate::{
@@ -28,9 +28,13 @@ struct Server {
 
 impl Server {
     fn start(api_key: Option<Secret>) -> Self {
+        Self::serve(api_key, None)
+    }
+
+    fn serve(api_key: Option<Secret>, tls: Option<&Tls>) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         let index = Arc::new(EdgeIndex::open(home.path(), &contract::spaces()).expect("opens"));
-        let listener = Listener::bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let listener = Listener::bind(([127, 0, 0, 1], 0).into(), tls).expect("a free port");
         let (address, access) = (listener.address(), Access { api_key, collection: COLLECTION.into() });
         let (stop, stopped) = oneshot::channel::<()>();
         let serve = listener.serve(index.clone(), access, async {
@@ -112,6 +116,38 @@ async fn without_the_key_nobody_is_let_in() {
     let client = connect(settings).await.expect("has the key");
     assert_eq!(client.count(&Select::default()).await.expect("counts"), 0);
     server.stop().await;
+}
+
+fn certificate() -> Tls {
+    let (certificates, key) = contract::certificate();
+    Tls { certificates, key: Secret::new(key) }
+}
+
+/// A client that trusts it is in `tests/tests/cluster.rs`: whom to trust is a variable, which is of a whole process.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_that_nobody_vouches_for_is_refused_and_so_is_plain_text() {
+    let mut server = Server::serve(None, Some(&certificate()));
+    let encrypted = settings(format!("https://{}", server.address), COLLECTION);
+    let error = connect(encrypted).await.expect_err("is vouched for by nobody");
+    assert_eq!(error.class(), Class::Halt, "{}", chain(&error));
+    assert!(chain(&error).to_string().contains("SSL_CERT_FILE"), "{}", chain(&error));
+    connect(server.settings()).await.expect_err("plain text is not answered");
+    server.stop().await;
+    let plain = Server::start(None);
+    let encrypted = settings(format!("https://{}", plain.address), COLLECTION);
+    let error = connect(encrypted).await.expect_err("has no certificate");
+    assert_eq!(error.class(), Class::Halt, "{}", chain(&error));
+    assert!(chain(&error).to_string().contains("speaks plain text"), "{}", chain(&error));
+}
+
+#[tokio::test]
+async fn a_key_of_another_certificate_is_refused() {
+    let mixed = Tls { key: certificate().key, ..certificate() };
+    let broken = Tls { certificates: "no PEM".into(), ..certificate() };
+    for tls in [mixed, broken] {
+        let error = Listener::bind(([127, 0, 0, 1], 0).into(), Some(&tls)).expect_err("do not belong together");
+        assert!(chain(&error).to_string().contains("stores.served.cert_file"), "{}", chain(&error));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! The embedded index for many processes: it speaks as much of Qdrant's gRPC as the client beside it uses.
 //!
-//! Takes    an open [`EdgeIndex`] and an address. Serves until told to stop.
+//! Takes    an open [`EdgeIndex`] and an address, by TLS where there is a certificate. Serves until told to stop.
 //! Keeps    nothing of its own: the directory is that of a single process, so a hub that outgrows it serves what it has.
 //! Crash    a write is answered once it survives kill -9.
 //! Promise  while it serves, nobody else writes to the index: a write in this process has no stamp, and could be undone.
@@ -10,7 +10,7 @@ mod collections;
 mod decline;
 mod points;
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use ::qdrant_client::qdrant::{
     HealthCheckReply, HealthCheckRequest, collections_server::CollectionsServer, points_server::PointsServer,
@@ -20,13 +20,15 @@ use dih_core::{Secret, chain, event::VectorSpace, ports::StoreError};
 use subtle::ConstantTimeEq;
 use tonic::{
     Request, Response, Status,
-    transport::{Server, server::TcpIncoming},
+    transport::{Identity, Server, ServerTlsConfig, server::TcpIncoming},
 };
 
 use crate::{fault, index::EdgeIndex, index::STORE};
 
 /// Name of the header that carries the key, as Qdrant has it.
 const KEY_HEADER: &str = "api-key";
+/// Longest time that a client may take to agree on keys.
+const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 
 /// Who may ask, and under which name.
 #[derive(Clone, Debug)]
@@ -37,19 +39,31 @@ pub struct Access {
     pub collection: String,
 }
 
+/// How it proves who it is: the certificate, followed by those between it and its CA, and its key, both in PEM.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    pub certificates: String,
+    pub key: Secret,
+}
+
 /// An address that is bound already, so that clients may come.
 #[derive(Debug)]
 pub struct Listener {
     incoming: TcpIncoming,
     address: SocketAddr,
+    server: Server,
 }
 
 impl Listener {
-    /// `address` may have port 0 for a free one.
-    pub fn bind(address: SocketAddr) -> Result<Self, StoreError> {
+    /// `address` may have port 0 for a free one. Without `tls` everything goes in plain text.
+    pub fn bind(address: SocketAddr, tls: Option<&Tls>) -> Result<Self, StoreError> {
+        let server = match tls {
+            Some(tls) => encrypted(tls)?,
+            None => Server::builder(),
+        };
         let bound = TcpIncoming::bind(address).and_then(|incoming| {
             let address = incoming.local_addr()?;
-            Ok(Self { incoming: incoming.with_nodelay(Some(true)), address })
+            Ok(Self { incoming: incoming.with_nodelay(Some(true)), address, server })
         });
         bound.map_err(|source| StoreError::Refused {
             store: STORE,
@@ -65,7 +79,7 @@ impl Listener {
 
     /// Serves the index until `stop` is done and every request in work is answered.
     pub async fn serve(
-        self,
+        mut self,
         index: Arc<EdgeIndex>,
         access: Access,
         stop: impl Future<Output = ()>,
@@ -73,7 +87,8 @@ impl Listener {
         let served = Served { index, collection: access.collection.into() };
         let key = access.api_key;
         let gate = move |request: Request<()>| admit(request, key.as_ref());
-        let server = Server::builder()
+        let server = self
+            .server
             .add_service(PointsServer::with_interceptor(served.clone(), gate.clone()))
             .add_service(CollectionsServer::with_interceptor(served.clone(), gate))
             .add_service(qdrant_server::QdrantServer::new(served))
@@ -84,6 +99,17 @@ impl Listener {
             source: Box::new(source),
         })
     }
+}
+
+fn encrypted(tls: &Tls) -> Result<Server, StoreError> {
+    let identity = Identity::from_pem(&tls.certificates, tls.key.expose());
+    let config = ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE_MAX);
+    Server::builder().tls_config(config).map_err(|source| StoreError::Refused {
+        store: STORE,
+        action: "use its certificate and key".into(),
+        remedy: "name a certificate and its own key, in PEM, with `stores.served.cert_file` and `key_file`".into(),
+        source: Some(Box::new(source)),
+    })
 }
 
 /// All services in one.
