@@ -128,7 +128,7 @@ impl Convert for Measures {
             acuity: self.acuity,
             noise: self.noise,
             bars: self.bars,
-            exposure: self.exposure,
+            overexposure: self.overexposure,
         }
     }
 
@@ -148,7 +148,7 @@ impl Convert for Measures {
             acuity: optional(wire.acuity, |v| ranged(Some(v), 0.0..=f32::MAX, "acuity"))?,
             noise: share(wire.noise, "noise")?,
             bars: share(wire.bars, "bars")?,
-            exposure: share(wire.exposure, "exposure")?,
+            overexposure: share(wire.overexposure, "overexposure")?,
         })
     }
 }

@@ -93,7 +93,7 @@ pub struct Measures {
     pub sharpness: f32,
     /// Mean luma, 0 (black) to 1 (white).
     pub brightness: f32,
-    /// 5th percentile of luma, 0 to 1: above a threshold the picture is overexposed or fogged.
+    /// 5th percentile of luma, 0 to 1.
     pub luma_p05: f32,
     /// 95th percentile of luma, 0 to 1: below a threshold the picture is too dark to see.
     pub luma_p95: f32,
@@ -122,10 +122,11 @@ pub struct Measures {
     /// Share of the picture that is bars of one colour along its sides (letterbox), 0 to 1.
     #[serde(default)]
     pub bars: Option<f32>,
-    /// How much of the light is burnt out, 0 (black) to 1 (nothing but burnt): `(2 mean + clipped) / 3`, where `clipped` is
-    /// the share of pixels of which a colour is cut off at white. A backdrop of pure white all round is left out.
+    /// How much of the light is burnt out, 0 to 1 (white): `.3 burnt + .3 burnt_middle + .4 shadows`, where the first two are the
+    /// shares of pixels of which a colour is cut off at white, in all and in the middle, half as wide and as high, and the
+    /// last is the 2nd percentile of the luma of what is not white, counted twice above a half.
     #[serde(default)]
-    pub exposure: Option<f32>,
+    pub overexposure: Option<f32>,
 }
 
 /// The upright picture's size in pixels and where it came from.

@@ -29,7 +29,7 @@ pub const STREAM_BYTES: &str = "dih_stream_bytes";
 pub const STREAM_MESSAGES: &str = "dih_stream_messages";
 /// One call of the index or of the blobs. `{store, call}`
 pub const STORE_CALL_SECONDS: &str = "dih_store_call_seconds";
-/// Calls that failed, by what it means: `retry`, `bad_input`, `halt`. `{store, call, class}`
+/// Calls that failed, by what it means: `retry`, `bad_input`, `halt`; that nothing is there is an answer. `{store, call, class}`
 pub const STORE_ERRORS: &str = "dih_store_errors_total";
 /// Reading, decoding and measuring one upload. `{outcome}`
 pub const DECODE_SECONDS: &str = "dih_ingest_decode_seconds";

@@ -38,7 +38,7 @@ pub fn image(n: u8, upload: u64) -> Image {
             acuity: Some(0.5),
             noise: Some(0.01),
             bars: Some(0.0),
-            exposure: Some(0.35),
+            overexposure: Some(0.1),
         },
         fingerprints: Fingerprints { orientations: [bits; 8], parts: None },
         thumbnail: None,

@@ -7,7 +7,7 @@ use std::io::{self, BufRead, Write};
 use dih_imaging::{Limits, measures_of, read};
 use rustix::time::{ClockId, clock_gettime};
 
-const HEAD: &str = "file,exposure,brightness,luma_p05,luma_p95,luma_p99,contrast,entropy,sharpness,acuity,noise,bars";
+const HEAD: &str = "file,overexposure,brightness,luma_p05,luma_p95,luma_p99,contrast,entropy,sharpness,acuity,noise,bars";
 
 fn main() -> io::Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();
@@ -25,7 +25,7 @@ fn main() -> io::Result<()> {
         };
         let (start, m) = (cpu_seconds(), measures_of(&decoded.preview));
         measuring += cpu_seconds() - start;
-        let shown = [m.exposure, Some(m.brightness), Some(m.luma_p05), Some(m.luma_p95), Some(m.luma_p99)];
+        let shown = [m.overexposure, Some(m.brightness), Some(m.luma_p05), Some(m.luma_p95), Some(m.luma_p99)];
         let rest = [Some(m.contrast), Some(m.entropy), Some(m.sharpness), m.acuity, m.noise, m.bars];
         let numbers = shown.iter().chain(&rest).map(|n| n.map_or_else(String::new, |n| n.to_string()));
         writeln!(out, "{file},{}", numbers.collect::<Vec<_>>().join(","))?;

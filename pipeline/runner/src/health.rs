@@ -175,11 +175,17 @@ impl Health {
     }
 }
 
+/// What becomes of deliveries of every stage; the others come when they come.
+const OUTCOMES: [&str; 4] = ["emitted", "retried", "handed_back", "halted"];
+
 /// Else the first of its kind would be no increase to who asks for rates.
 fn begin_at_zero(consumer: &'static str) {
     let of_consumer = [names::STAGE_RECEIVED, names::STAGE_REDELIVERED, names::STAGE_DEAD, names::STAGE_LEASES_LOST];
     for name in of_consumer {
         metrics::counter!(name, "consumer" => consumer).increment(0);
+    }
+    for outcome in OUTCOMES {
+        metrics::counter!(names::STAGE_ANSWERED, "consumer" => consumer, "outcome" => outcome).increment(0);
     }
     for status in Status::ALL {
         metrics::counter!(names::VERDICTS, "verdict" => status.as_str()).increment(0);

@@ -30,15 +30,21 @@ async fn measured<T>(
     let begun = Instant::now();
     let done = work.instrument(tracing::debug_span!("store", otel.name = format!("{store} {call}"))).await;
     metrics::histogram!(STORE_CALL_SECONDS, "store" => store, "call" => call).record(begun.elapsed());
-    if let Err(error) = &done {
-        let class = match error.class() {
-            Class::Retry => "retry",
-            Class::BadInput => "bad_input",
-            Class::Halt => "halt",
-        };
-        metrics::counter!(STORE_ERRORS, "store" => store, "call" => call, "class" => class).increment(1);
+    match &done {
+        // An answer: not every image has a preview of its own, and not every key is taken.
+        Ok(_) | Err(StoreError::NotFound { .. }) => {}
+        Err(error) => count_error(store, call, error),
     }
     done
+}
+
+fn count_error(store: &'static str, call: &'static str, error: &StoreError) {
+    let class = match error.class() {
+        Class::Retry => "retry",
+        Class::BadInput => "bad_input",
+        Class::Halt => "halt",
+    };
+    metrics::counter!(STORE_ERRORS, "store" => store, "call" => call, "class" => class).increment(1);
 }
 
 /// An index whose calls are measured.

@@ -65,7 +65,7 @@ pub fn measures() -> Measures {
         acuity: Some(0.5),
         noise: Some(0.015625),
         bars: Some(0.25),
-        exposure: None,
+        overexposure: None,
     }
 }
 
@@ -140,7 +140,7 @@ pub fn stored_with_parts() -> ImageStored {
     let mut image = image();
     let parts = std::array::from_fn(|n| Fingerprint(0xfedc_ba98_7654_3210_u64.rotate_right(n as u32 * 8)));
     image.fingerprints.parts = Some(parts);
-    image.measures.exposure = Some(0.375);
+    image.measures.overexposure = Some(0.375);
     ImageStored { image }
 }
 

@@ -53,7 +53,7 @@ const COLUMNS: &[(&str, &str, bool, &str)] = &[
         false,
         "How steep edges are, whatever their contrast: about 0.5 is sharp, below 0.25 blurred.",
     ),
-    ("exposure", "sc:Float", false, "How much of the light is burnt out, 0 (black) to 1 (nothing but burnt)."),
+    ("overexposure", "sc:Float", false, "How much of the light is burnt out, 0 to 1 (white)."),
     ("aspect", "sc:Float", false, "Width over height."),
     ("grayscale", "sc:Boolean", false, "Whether it has no colour."),
     ("device", "sc:Text", false, "Who sent it."),

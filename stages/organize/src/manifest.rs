@@ -173,7 +173,7 @@ fn batch(rows: &[Row], held: bool) -> Result<RecordBatch, ArrowError> {
         ("acuity", added(|m| m.acuity), true),
         ("noise", added(|m| m.noise), true),
         ("bars", added(|m| m.bars), true),
-        ("exposure", added(|m| m.exposure), true),
+        ("overexposure", added(|m| m.overexposure), true),
         ("grayscale", Arc::new(BooleanArray::from_iter(rows.iter().map(|r| Some(r.measures.grayscale)))), false),
         ("device", texts(rows, |r| Some(r.device.clone())), false),
         ("source", texts(rows, |r| r.source.clone()), true),

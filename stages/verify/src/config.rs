@@ -20,13 +20,10 @@ pub struct Config {
     /// Least 99th percentile of luma, 0 to 1; below it even the brightest parts are dark: `too_dark`. Of untouched photos
     /// none was below .49; a photo at .3 of its brightness is.
     pub luma_p99_min: f32,
-    /// Most 5th percentile of luma, 0 to 1; above it even the dark parts are bright: `overexposed`. Fog, lifted light. Of
-    /// untouched photos none was above .64.
-    pub luma_p05_max: f32,
-    /// Most exposure, 0 to 1: `(2 mean luma + share of pixels with a colour cut off at white) / 3`; above it the light is
-    /// blown out: `overexposed`. Goods on a backdrop of pure white count 0.55 at most; below that they are refused as
-    /// well. Of untouched photos of clothes 1 in 400 lies above (docs/BENCHMARKS.md, quality rules).
-    pub exposure_max: f32,
+    /// Most overexposure, 0 to 1: .3 times the share of pixels with a colour cut off at white, .3 times that in the middle of
+    /// the photo, .4 times the luma of its shadows; above it the light is blown out: `overexposed`. Of untouched photos of
+    /// clothes 1 in 270 lies above, of photos of the web, many of goods on white, 1 in 38 (docs/BENCHMARKS.md, quality rules).
+    pub overexposure_max: f32,
     /// Least entropy of luma in bits, 0 to 8; below it the picture is empty: `low_information`.
     pub entropy_min: f32,
     /// Most share of fully transparent pixels, 0 to 1; above it there is next to nothing to see: `transparent`.
@@ -54,8 +51,7 @@ impl Default for Config {
             acuity_min: 0.24,
             sharpness_min: 4.0,
             luma_p99_min: 0.32,
-            luma_p05_max: 0.7,
-            exposure_max: 0.57,
+            overexposure_max: 0.28,
             entropy_min: 0.5,
             transparent_max: 0.98,
             noise_max: 1.0,
@@ -72,8 +68,7 @@ impl Config {
         let shares = [
             ("verify.acuity_min", self.acuity_min),
             ("verify.luma_p99_min", self.luma_p99_min),
-            ("verify.luma_p05_max", self.luma_p05_max),
-            ("verify.exposure_max", self.exposure_max),
+            ("verify.overexposure_max", self.overexposure_max),
             ("verify.transparent_max", self.transparent_max),
             ("verify.noise_max", self.noise_max),
             ("verify.bars_max", self.bars_max),

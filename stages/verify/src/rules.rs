@@ -62,7 +62,7 @@ impl Rule {
 }
 
 /// All rules about a picture, the plainest first: an empty picture is also unsharp.
-pub fn rules(size: Size, m: &Measures, config: &Config) -> [Rule; 10] {
+pub fn rules(size: Size, m: &Measures, config: &Config) -> [Rule; 9] {
     let side = size.width.min(size.height) as f32;
     let at_least = |reason, setting, score, threshold| Rule {
         reason,
@@ -79,8 +79,7 @@ pub fn rules(size: Size, m: &Measures, config: &Config) -> [Rule; 10] {
         at_least("too_small", "verify.side_min", side, config.side_min as f32),
         at_most("transparent", "verify.transparent_max", m.transparent, config.transparent_max),
         at_least("too_dark", "verify.luma_p99_min", m.luma_p99, config.luma_p99_min),
-        at_most("overexposed", "verify.luma_p05_max", m.luma_p05, config.luma_p05_max),
-        Rule { score: m.exposure, ..at_most("overexposed", "verify.exposure_max", 0.0, config.exposure_max) },
+        Rule { score: m.overexposure, ..at_most("overexposed", "verify.overexposure_max", 0.0, config.overexposure_max) },
         at_least("low_information", "verify.entropy_min", m.entropy, config.entropy_min),
         at_least("blurred", "verify.sharpness_min", m.sharpness, config.sharpness_min),
         Rule { score: m.acuity, ..at_least("blurred", "verify.acuity_min", 0.0, config.acuity_min) },
@@ -123,8 +122,7 @@ mod tests {
     fn each_rule_names_itself() {
         check(|_| (), 63, Some("too_small"));
         check(|m| m.luma_p99 = 0.1, 400, Some("too_dark"));
-        check(|m| m.luma_p05 = 0.97, 400, Some("overexposed"));
-        check(|m| m.exposure = Some(0.8), 400, Some("overexposed"));
+        check(|m| m.overexposure = Some(0.8), 400, Some("overexposed"));
         check(|m| m.entropy = 0.4, 400, Some("low_information"));
         check(|m| m.sharpness = 3.0, 400, Some("blurred"));
         check(|m| m.acuity = Some(0.1), 400, Some("blurred"));
@@ -148,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_an_older_version_did_not_measure_refuses_nothing() {
-        check(|m| (m.acuity, m.noise, m.bars, m.exposure) = (None, None, None, None), 400, None);
+        check(|m| (m.acuity, m.noise, m.bars, m.overexposure) = (None, None, None, None), 400, None);
     }
 
     #[test]

@@ -27,12 +27,11 @@ use crate::bench::{
 pub const WRONGLY_MAX: f64 = 0.005;
 
 /// Settings of verify that are calibrated, and the question that each answers.
-const SETTINGS: [(&str, Question); 6] = [
+const SETTINGS: [(&str, Question); 5] = [
     ("verify.acuity_min", Question::Blurred),
     ("verify.sharpness_min", Question::Blurred),
     ("verify.luma_p99_min", Question::TooDark),
-    ("verify.luma_p05_max", Question::Overexposed),
-    ("verify.exposure_max", Question::Overexposed),
+    ("verify.overexposure_max", Question::Overexposed),
     ("verify.entropy_min", Question::LowInformation),
 ];
 

@@ -35,6 +35,13 @@ impl<'a> Window<'a> {
         Self::whole(self.luma)
     }
 
+    /// Its middle, half as wide and as high.
+    pub(super) fn middle(&self) -> Self {
+        let (left, top) = (self.left + self.width / 4, self.top + self.height / 4);
+        let (width, height) = (self.width - self.width / 4 * 2, self.height - self.height / 4 * 2);
+        Self { left, top, width, height, ..*self }
+    }
+
     /// Whether there are no bars.
     pub(super) fn is_whole(&self) -> bool {
         (self.width, self.height) == (self.luma.width as usize, self.luma.height as usize)
