@@ -228,6 +228,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_has_not_happened_yet_is_counted_as_none() {
+        let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || Health::new("dedupe"));
+        let seen = recorder.handle().render();
+        for line in [
+            "dih_stage_dead_items_total{consumer=\"dedupe\"} 0",
+            "dih_stage_answered_items_total{consumer=\"dedupe\",outcome=\"handed_back\"} 0",
+            "dih_verdicts_total{verdict=\"dead\"} 0",
+        ] {
+            assert!(seen.lines().any(|found| found == line), "{line} is not in\n{seen}");
+        }
+    }
+
+    #[test]
     fn received_is_answered_plus_in_flight_even_when_work_is_cancelled() {
         let health = Health::new("dedupe");
         let (first, second, third) = (health.received(1), health.received(1), health.received(2));

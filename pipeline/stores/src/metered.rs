@@ -179,3 +179,29 @@ impl Blobs for MeteredBlobs {
         measured(BLOBS, "link", self.0.link(key, to, valid)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+    use crate::{contract::sample, index::MemoryIndex};
+
+    #[test]
+    fn that_nothing_is_there_is_no_error_of_the_store() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let index = MeteredIndex(Arc::new(MemoryIndex::with_spaces(&[])));
+        metrics::with_local_recorder(&recorder, || {
+            runtime.block_on(async {
+                let change = Change::to(State::Held);
+                index.change(sample::id(1), &change).await.expect_err("is not there");
+                let space = VectorSpace("unknown".into());
+                index.put_vector(sample::id(1), &space, &[1.0]).await.expect_err("has no such space");
+            });
+        });
+        let seen = recorder.handle().render();
+        let errors: Vec<_> = seen.lines().filter(|line| line.starts_with(&format!("{STORE_ERRORS}{{"))).collect();
+        assert_eq!(errors, [format!("{STORE_ERRORS}{{store=\"index\",call=\"put_vector\",class=\"halt\"}} 1")]);
+    }
+}
