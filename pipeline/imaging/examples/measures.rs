@@ -7,7 +7,8 @@ use std::io::{self, BufRead, Write};
 use dih_imaging::{Limits, measures_of, read};
 use rustix::time::{ClockId, clock_gettime};
 
-const HEAD: &str = "file,overexposure,brightness,luma_p05,luma_p95,luma_p99,contrast,entropy,sharpness,acuity,noise,bars";
+const HEAD: &str =
+    "file,overexposure,brightness,luma_p05,luma_p95,luma_p99,contrast,entropy,sharpness,acuity,noise,bars";
 
 fn main() -> io::Result<()> {
     let named: Vec<String> = std::env::args().skip(1).collect();

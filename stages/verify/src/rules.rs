@@ -79,7 +79,10 @@ pub fn rules(size: Size, m: &Measures, config: &Config) -> [Rule; 9] {
         at_least("too_small", "verify.side_min", side, config.side_min as f32),
         at_most("transparent", "verify.transparent_max", m.transparent, config.transparent_max),
         at_least("too_dark", "verify.luma_p99_min", m.luma_p99, config.luma_p99_min),
-        Rule { score: m.overexposure, ..at_most("overexposed", "verify.overexposure_max", 0.0, config.overexposure_max) },
+        Rule {
+            score: m.overexposure,
+            ..at_most("overexposed", "verify.overexposure_max", 0.0, config.overexposure_max)
+        },
         at_least("low_information", "verify.entropy_min", m.entropy, config.entropy_min),
         at_least("blurred", "verify.sharpness_min", m.sharpness, config.sharpness_min),
         Rule { score: m.acuity, ..at_least("blurred", "verify.acuity_min", 0.0, config.acuity_min) },
