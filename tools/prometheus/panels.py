@@ -69,13 +69,21 @@ def lines(box, panel, series, clock):
             below, total = total, total + np.nan_to_num(values)
             values = np.where(np.isnan(values), np.nan, total)
             axes.fill_between(clock, below, values, color=colour, alpha=custom["fillOpacity"] / 100, linewidth=0)
-        axes.plot(clock, values, color=colour, linewidth=custom["lineWidth"])
+        kept = bends(values)
+        axes.plot(clock[kept], values[kept], color=colour, linewidth=custom["lineWidth"])
     every = np.concatenate([total, *(one.values for one in series)])
     graduate(axes, every[np.isfinite(every)], defaults, "scaleDistribution" in custom)
     date(axes, clock)
     axes.tick_params(bottom=False, left=False, labelcolor="#555555", labelsize=SMALL)
     axes.grid(color="#e4e4e4", linewidth=0.5)
     axes.spines[:].set_visible(False)
+
+
+def bends(values):
+    """Which points a line needs: not those between two of the same value, which would only make a picture larger."""
+    kept = np.ones(len(values), bool)
+    kept[1:-1] = (values[1:-1] != values[:-2]) | (values[1:-1] != values[2:])
+    return kept
 
 
 def date(axes, clock):
