@@ -74,6 +74,18 @@ pub fn serve_index(world: &World, listen: &str, settings: &str) -> Result<(Child
     }
 }
 
+/// Looks again and again, as long as that may take.
+pub fn until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    let begun = Instant::now();
+    while !done()? {
+        if begun.elapsed() > PATIENCE {
+            bail!("in vain waited until {what}");
+        }
+        sleep(LOOK_EVERY);
+    }
+    Ok(())
+}
+
 /// Makes the crowd's data set, cuts it, and gives `(image, label, split)` of its first version.
 pub fn publish(world: &World) -> Result<std::collections::BTreeSet<(String, String, String)>> {
     world.run(&["datasets", "create", "crowd"])?;

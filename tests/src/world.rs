@@ -2,6 +2,8 @@
 //! DIH_TEST_KEEP is set: then the folder stays, to be looked into.
 
 use std::{
+    io::{Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
 };
@@ -85,6 +87,18 @@ impl World {
         let mut command = self.command(args);
         command.stdout(log.try_clone()?).stderr(log);
         Ok(command.spawn()?)
+    }
+
+    /// The answer to GET /ready, where the started process says that it listens.
+    pub fn ready(&self) -> Result<String> {
+        let log = std::fs::read_to_string(self.home().join("started.log"))?;
+        let address =
+            log.split("answering http://").nth(1).and_then(|rest| rest.split('/').next()).context("not yet")?;
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(b"GET /ready HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     pub fn verdicts(&self) -> Result<Vec<Verdict>> {

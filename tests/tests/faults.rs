@@ -2,20 +2,16 @@
 
 use std::{
     fs,
-    io::{Read, Write},
-    net::TcpStream,
     path::Path,
     process::{Command, Output, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use dih_tests::{World, repository, tools};
+use anyhow::{Context, Result, ensure};
+use dih_tests::{World, fleet::until, repository, tools};
 
 const UPLOADS: &str = "30";
-/// Long enough for a slow machine; only a failing test waits for it.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 fn crowd(world: &World) -> Result<()> {
     let photos = tools()?.join("photos");
@@ -45,17 +41,6 @@ fn refused(output: &Output, code: i32, words: &[&str]) -> Result<()> {
 fn goes_on(world: &World) -> Result<()> {
     world.run(&["run", "--until-idle"])?;
     world.audit_is_clean(UPLOADS.parse()?)?;
-    Ok(())
-}
-
-fn until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    let end = Instant::now() + PATIENCE;
-    while !done()? {
-        if Instant::now() > end {
-            bail!("in vain waited until {what}");
-        }
-        thread::sleep(Duration::from_millis(100));
-    }
     Ok(())
 }
 
@@ -184,7 +169,7 @@ fn on_a_disk_that_fills_up() -> Result<()> {
     fs::write(&filler, vec![1; 280 << 20])?;
     let mut running = world.start(&["run", "--until-idle", "--listen", "127.0.0.1:0"])?;
     until("the stage is unready and says why", || {
-        let told = ready(&world).unwrap_or_default();
+        let told = world.ready().unwrap_or_default();
         Ok(told.contains("503") && told.contains("dedupe") && told.contains("is full: free some space there"))
     })?;
     // It comes to the worst: nobody can write anything any more.
@@ -198,15 +183,4 @@ fn on_a_disk_that_fills_up() -> Result<()> {
     ensure!(status.success(), "the run ended with {status}");
     world.audit_is_clean(UPLOADS.parse()?)?;
     Ok(())
-}
-
-/// The answer to GET /ready, where the started process says that it listens.
-fn ready(world: &World) -> Result<String> {
-    let log = fs::read_to_string(world.home().join("started.log"))?;
-    let address = log.split("answering http://").nth(1).and_then(|rest| rest.split('/').next()).context("not yet")?;
-    let mut stream = TcpStream::connect(address)?;
-    stream.write_all(b"GET /ready HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }

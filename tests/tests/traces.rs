@@ -3,11 +3,12 @@
 use std::{
     collections::HashMap,
     fs,
+    process::Command,
     sync::{Arc, Mutex},
 };
 
 use anyhow::{Context, Result};
-use dih_tests::World;
+use dih_tests::{World, fleet::until};
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
         ExportTraceServiceRequest, ExportTraceServiceResponse,
@@ -49,15 +50,22 @@ async fn spans_of(hand_over: bool) -> Result<Vec<Span>> {
     let photos = world.home().join("photos/rocket");
     fs::create_dir_all(&photos)?;
     fs::copy(dih_tests::tools()?.join("photos/rocket.jpg"), photos.join("rocket.jpg"))?;
-    let ran = tokio::task::spawn_blocking(move || {
-        world.run(&["import", &world.home().join("photos").to_string_lossy()])?;
-        world.run(&["run", "--until-idle"])?;
-        world.audit_is_clean(1)
-    });
-    ran.await??;
+    tokio::task::spawn_blocking(move || stream_one(&world)).await??;
     serving.abort();
     let spans = collector.0.lock().map_err(|_| anyhow::anyhow!("a test panicked"))?.clone();
     Ok(spans)
+}
+
+/// Once all stages are there: who is not yet is handed nothing.
+fn stream_one(world: &World) -> Result<()> {
+    let mut hub = world.start(&["run", "--listen", "127.0.0.1:0"])?;
+    let streamed = until("all stages are ready", || Ok(world.ready().unwrap_or_default().contains("200 OK")))
+        .and_then(|()| world.run(&["import", &world.home().join("photos").to_string_lossy()]))
+        .and_then(|_| until("it is answered", || Ok(world.run_json(&["audit", "--json"])?["answered"] == 1)));
+    Command::new("kill").args(["-TERM", &hub.id().to_string()]).status()?;
+    hub.wait()?;
+    streamed?;
+    world.audit_is_clean(1).map(drop)
 }
 
 const WAY: [&str; 6] = ["ingest", "dedupe", "verify", "embed", "cluster", "organize"];
