@@ -14,7 +14,7 @@ use dih_core::image::{Measures, Size};
 
 use self::{
     bars::Window,
-    light::{CUT_OFF, Light, SHADOWS},
+    light::{CUT_OFF, Light},
 };
 use crate::{Preview, raster::Plane};
 
@@ -89,7 +89,7 @@ pub(crate) fn measures(tones: &Tones, size: Size, transparent: f32) -> Measures 
         acuity: detail::acuity(&inside, noise),
         noise: Some((noise / 255.0) as f32),
         bars: Some((1.0 - pixels / all).max(0.0) as f32),
-        overexposure: Some(tones.light.overexposure(shadows(&histogram)) as f32),
+        overexposure: Some(tones.light.overexposure(&histogram) as f32),
     }
 }
 
@@ -123,16 +123,6 @@ fn percentile(histogram: &[u32; 256], p: f64) -> u8 {
         left <= 0
     });
     position.unwrap_or(255) as u8
-}
-
-/// Luma of the darkest of the pixels that are not white, 0 to 1; 1 where all are white.
-fn shadows(histogram: &[u32; 256]) -> f64 {
-    let mut darker = *histogram;
-    darker[usize::from(CUT_OFF)..].fill(0);
-    match darker.iter().any(|n| *n > 0) {
-        true => f64::from(percentile(&darker, SHADOWS)) / 255.0,
-        false => 1.0,
-    }
 }
 
 /// Shannon entropy in bits.

@@ -21,8 +21,8 @@ pub struct Config {
     /// none was below .49; a photo at .3 of its brightness is.
     pub luma_p99_min: f32,
     /// Most overexposure, 0 to 1: .3 times the share of pixels with a colour cut off at white, .3 times that in the middle of
-    /// the photo, .4 times the luma of its shadows; above it the light is blown out: `overexposed`. Of untouched photos of
-    /// clothes 1 in 270 lies above, of photos of the web, many of goods on white, 1 in 38 (docs/BENCHMARKS.md, quality rules).
+    /// the photo, .4 times the luma of its shadows, counted twice above a half; above it the light is blown out:
+    /// `overexposed`. Of untouched photos of clothes 1 in 270 lies above, of photos of the web, many of goods on white, 1 in 38 (docs/BENCHMARKS.md, quality rules).
     pub overexposure_max: f32,
     /// Least entropy of luma in bits, 0 to 8; below it the picture is empty: `low_information`.
     pub entropy_min: f32,

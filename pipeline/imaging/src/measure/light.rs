@@ -7,13 +7,13 @@
 //!          were chosen on photos with more light; see docs/BENCHMARKS.md.
 //! Weak at  pale goods on pure white, and dark things with far too much light.
 
-use super::bars::Window;
+use super::{bars::Window, percentile};
 
 /// From here on a channel is cut off: JPEG leaves 250 to 255 of what was 255.
 pub(super) const CUT_OFF: u8 = 250;
 
 /// Share of the pixels that are not white whose luma the shadows are.
-pub(super) const SHADOWS: f64 = 0.02;
+const SHADOWS: f64 = 0.02;
 
 /// Shadows above this count twice: fog and lifted light leave nothing dark, and cut off nothing.
 const LIFTED: f64 = 0.5;
@@ -40,10 +40,21 @@ impl Light {
         Self { burnt: share(all, &seen), burnt_middle: share(in_middle, &middle) }
     }
 
-    /// `shadows` is the luma of the darkest pixels, 0 to 1.
-    pub(super) fn overexposure(self, shadows: f64) -> f64 {
+    /// By the luma of what lies inside.
+    pub(super) fn overexposure(self, luma: &[u32; 256]) -> f64 {
+        let shadows = shadows(luma);
         let parts = [self.burnt, self.burnt_middle, shadows + (shadows - LIFTED).max(0.0)];
         parts.iter().zip(WEIGHTS).map(|(part, weight)| part * weight).sum::<f64>().min(1.0)
+    }
+}
+
+/// Luma of the darkest of the pixels that are not white, 0 to 1; 1 where all are white.
+fn shadows(luma: &[u32; 256]) -> f64 {
+    let mut darker = *luma;
+    darker[usize::from(CUT_OFF)..].fill(0);
+    match darker.iter().any(|n| *n > 0) {
+        true => f64::from(percentile(&darker, SHADOWS)) / 255.0,
+        false => 1.0,
     }
 }
 
@@ -100,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_burnt_in_the_middle_counts_twice_and_again() {
+    fn what_is_burnt_in_the_middle_counts_once_more() {
         let in_middle = |x: u32, y: u32| (15..45).contains(&x) && (12..38).contains(&y);
         let grain = |x: u32, y: u32| [(x % 7 * 9 + y % 5 * 6) as u8; 3];
         let burnt = |of: &dyn Fn(u32, u32) -> bool| overexposure(|x, y| if of(x, y) { [255; 3] } else { grain(x, y) });
