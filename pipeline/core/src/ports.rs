@@ -106,6 +106,15 @@ pub struct NearFingerprint {
 pub struct NearVector {
     pub image: Summary,
     pub cosine: f32,
+    /// Where its vector is among those that were put, by the store's own count; None where the store cannot tell.
+    pub put: Option<u64>,
+}
+
+impl NearVector {
+    /// Whether every search since its own vector was put would find this other one, if that is near.
+    pub fn was_put_after(&self, other: &Self) -> bool {
+        self.put.zip(other.put).is_some_and(|(own, other)| own > other)
+    }
 }
 
 /// Which images to search among.

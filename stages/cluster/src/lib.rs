@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use config::Config;
 use dih_core::{
-    Delivery, ImageId, Notice, Outcome, Stage, StageError, StageName,
+    Delivery, Epoch, ImageId, Notice, Outcome, Stage, StageError, StageName,
     event::{Image, ImageClustered, ImageEmbedded, VectorSpace},
     ports::{Index, NearVector},
     record::{Change, Record, State},
@@ -27,6 +27,7 @@ use dih_repeats::{
     succession::{self, Standing},
 };
 use lists::{Lists, Place};
+use reconcile::Since;
 
 #[derive(Debug)]
 pub struct Cluster {
@@ -58,13 +59,15 @@ impl Cluster {
         Ok(settle(own.id(), own.order(), &twins))
     }
 
-    /// The picture stays: it joins its group. None when it was overtaken.
+    /// The picture stays: it joins its group. None when it was overtaken. `stood`: itself, if it has stood where it is since
+    /// its vector was put.
     async fn stay(
         &self,
         event: &ImageEmbedded,
         own: &Record,
         place: &Place,
         near: &[NearVector],
+        stood: Option<&NearVector>,
     ) -> Result<Option<Outcome>, StageError> {
         let ImageEmbedded { mut image, label_score, space } = event.clone();
         let group = assign::group(&image, near, self.config.group_cosine_min);
@@ -86,7 +89,7 @@ impl Cluster {
         let lists = self.lists(&space);
         let follows = match &*lists.later(place).await? {
             [] => Vec::new(), // as in a stream that flows in order
-            later => self.look_ahead(own, &lists, later, false).await?,
+            later => self.look_ahead(own, &lists, later, Since::Now { stood }).await?,
         };
         Ok(Some(Outcome::emit(Notice::Clustered(clustered)).and_all(follows)))
     }
@@ -110,7 +113,9 @@ impl Cluster {
                         let place = lists.place(&*record).await?;
                         match self.look_back(&record, &lists, &place).await? {
                             Some(follows) => follows,
-                            None => self.look_ahead(&record, &lists, &lists.later(&place).await?, true).await?,
+                            None => {
+                                self.look_ahead(&record, &lists, &lists.later(&place).await?, Since::Before).await?
+                            }
                         }
                     }
                     false => self.leave(&record, &lists).await?, // refused since
@@ -161,10 +166,11 @@ impl Stage for Cluster {
             };
             let lists = self.lists(&event.space);
             let place = lists.place(&own).await?;
-            let near = lists.near(&place).await?;
+            let (itself, near) = lists.around(&place).await?;
             match self.settle(&own, lists.of(&place, &near).into_iter()).await? {
                 Settlement::First { .. } => {
-                    if let Some(outcome) = self.stay(&event, &own, &place, &near).await? {
+                    let stood = itself.filter(|_| has_stood_in_place(&event, &own));
+                    if let Some(outcome) = self.stay(&event, &own, &place, &near, stood.as_ref()).await? {
                         return Ok(outcome);
                     }
                 }
@@ -183,6 +189,12 @@ impl Stage for Cluster {
     async fn fallen(&self, delivery: Delivery<ImageEmbedded>) -> Result<Outcome, StageError> {
         succession::fall(&*self.index, &delivery.input.image).await
     }
+}
+
+/// Whether nothing but its vector has changed since it was let through. Then who comes later in the order and was put after
+/// it finds it by itself, on whatever day.
+fn has_stood_in_place(event: &ImageEmbedded, own: &Record) -> bool {
+    event.image.epoch == Epoch(0) && own.order() == own.upload()
 }
 
 fn candidate(record: Record, cosine: f32) -> Candidate {

@@ -72,13 +72,19 @@ impl Lists<'_> {
 
     /// The standing pictures near this one, nearest first, without itself.
     pub(crate) async fn near(&self, own: &Place) -> Result<Vec<NearVector>, StoreError> {
+        Ok(self.around(own).await?.1)
+    }
+
+    /// As [`Lists::near`], and itself, if it stands.
+    pub(crate) async fn around(&self, own: &Place) -> Result<(Option<NearVector>, Vec<NearVector>), StoreError> {
         let mut wanted = self.config.neighbours_max + 1; // itself comes along
         loop {
             let (cosine_min, among) = (self.config.cosine_min, Among::states(&State::STANDING));
             let near = self.index.near_vectors(self.space, &own.vector, cosine_min, among, wanted).await?;
             let crowded = near.len() == wanted && near.iter().any(|n| n.image.order > own.order);
             if !crowded || wanted >= WIDE {
-                return Ok(near.into_iter().filter(|n| n.image.id != own.id).collect());
+                let (mut itself, others): (Vec<_>, _) = near.into_iter().partition(|n| n.image.id == own.id);
+                return Ok((itself.pop(), others));
             }
             // It comes late, among many that came after it: all of them must be seen.
             wanted = WIDE;
@@ -130,7 +136,7 @@ impl Lists<'_> {
 
     async fn in_states(&self, states: &[State], later: &[NearVector]) -> Result<Vec<Junior>, StoreError> {
         let mut juniors = Vec::new();
-        for NearVector { image, cosine } in later.iter().filter(|n| states.contains(&n.image.state)) {
+        for NearVector { image, cosine, .. } in later.iter().filter(|n| states.contains(&n.image.state)) {
             // Its state may have changed since.
             let record = self.index.get(image.id).await?.filter(|record| states.contains(&record.state));
             let Some(record) = record else { continue };

@@ -17,6 +17,22 @@ use crate::{
     lists::{Junior, Lists, Place},
 };
 
+/// Since when a picture stays.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Since<'a> {
+    /// `stood`: itself, if others that were put after it could see it all the time, in the place where it is.
+    Now { stood: Option<&'a NearVector> },
+    /// An earlier try said so.
+    Before,
+}
+
+impl Since<'_> {
+    /// Whether a later picture compares itself with this one, or has done so. With many on their way nearly all do.
+    fn is_seen_by(&self, later: &NearVector) -> bool {
+        matches!(self, Self::Now { stood: Some(itself) } if later.was_put_after(itself))
+    }
+}
+
 impl Cluster {
     /// Has a picture that stays step down, if it repeats one that has come to its list since it was decided, as another left
     /// it. Gives what follows if so. (Who comes by itself looks ahead.)
@@ -36,15 +52,15 @@ impl Cluster {
     }
 
     /// What follows for later pictures from one that stays: those that were let through before it yield, a repeat that would name
-    /// another by now is decided anew. Said `again`, also what followed for those that yielded to it before.
+    /// another by now is decided anew. If it stays since before, also what followed for those that yielded to it then.
     pub(crate) async fn look_ahead(
         &self,
         own: &Record,
         lists: &Lists<'_>,
         later: &[NearVector],
-        again: bool,
+        since: Since<'_>,
     ) -> Result<Vec<Notice>, StageError> {
-        let standing = later.iter().filter(|n| n.image.state.stands());
+        let standing = later.iter().filter(|n| n.image.state.stands() && !since.is_seen_by(n));
         let mut yields = Vec::new();
         if let Settlement::First { yields: twins } = self.settle(own, standing).await? {
             for twin in twins {
@@ -56,6 +72,7 @@ impl Cluster {
                 }
             }
         }
+        let again = matches!(since, Since::Before);
         let mut notices = match again || !yields.is_empty() {
             true => succession::demote_all(&*self.index, StageName::Cluster, own, &yields).await?,
             false => Vec::new(),

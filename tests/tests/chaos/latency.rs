@@ -1,9 +1,9 @@
-//! How long verdicts took: before the first fault, while faults struck, and after the last one.
+//! How long verdicts took: before the first fault, while faults struck, and after the last one; by tenths where none strikes.
 //!
 //! Takes    when each upload was sent, and when its verdict came into its stream, both by clocks that nobody sets wrong.
 //! Gives    percentiles for the report, and how many verdicts bear the time of a clock that was set wrong.
 
-use std::{fmt::Write, sync::PoisonError};
+use std::sync::PoisonError;
 
 use anyhow::{Result, ensure};
 use dih_core::topology::VERDICTS;
@@ -18,20 +18,20 @@ const OFF_MS: i64 = 30 * 60 * 1_000;
 const WINDOWS: [(i64, i64); 4] = [(0, 15), (15, 30), (30, 60), (60, i64::MAX / 1_000)];
 
 pub(crate) async fn tell(scene: &Scene, struck_at: &[i64], report: &mut Report) -> Result<()> {
-    let (Some(first), Some(last)) = (struck_at.first(), struck_at.last()) else { return Ok(()) };
     let verdicts = verdicts(scene).await?;
     let mut told =
         String::from("Upload to verdict, seconds:\n\n| sent | uploads | p50 | p99 | most |\n|---|---|---|---|---|\n");
     let mut row = |when: &str, of: &dyn Fn(i64, i64) -> bool| {
-        let mut took: Vec<i64> =
-            verdicts.iter().filter(|(sent, answered)| of(*sent, *answered)).map(|(s, a)| a - s).collect();
-        if took.is_empty() {
-            return;
+        let took = verdicts.iter().filter(|(sent, answered)| of(*sent, *answered)).map(|(s, a)| a - s);
+        told.push_str(&percentiles(when, took.collect()));
+    };
+    let (Some(first), Some(last)) = (struck_at.first(), struck_at.last()) else {
+        let mut sent_at: Vec<i64> = verdicts.iter().map(|(sent, _)| *sent).collect();
+        sent_at.sort_unstable();
+        for (tenth, of) in sent_at.chunks(sent_at.len().div_ceil(10).max(1)).enumerate() {
+            row(&format!("tenth {}", tenth + 1), &|sent, _| of.first() <= Some(&sent) && Some(&sent) <= of.last());
         }
-        took.sort_unstable();
-        let at = |share: f64| took.get((took.len() as f64 * share) as usize).map_or(0.0, |ms| *ms as f64 / 1e3);
-        let most = took.last().map_or(0.0, |ms| *ms as f64 / 1e3);
-        let _ = writeln!(told, "| {when} | {} | {:.1} | {:.1} | {most:.1} |", took.len(), at(0.5), at(0.99));
+        return report.say(&told);
     };
     row("and answered before the first fault", &|_, answered| answered < *first);
     row("while faults struck", &|sent, answered| answered >= *first && sent < *last);
@@ -45,6 +45,14 @@ pub(crate) async fn tell(scene: &Scene, struck_at: &[i64], report: &mut Report) 
     let off = wrong_clocks(scene).await?;
     ensure!(off > 0, "no verdict bears the time of a clock that was set wrong");
     report.say(&format!("{off} verdicts bear the time of a clock that was set wrong"))
+}
+
+/// A row of the table; none of nothing.
+fn percentiles(when: &str, mut took_ms: Vec<i64>) -> String {
+    took_ms.sort_unstable();
+    let Some(most) = took_ms.last() else { return String::new() };
+    let at = |share: f64| took_ms.get((took_ms.len() as f64 * share) as usize).map_or(0.0, |ms| *ms as f64 / 1e3);
+    format!("| {when} | {} | {:.1} | {:.1} | {:.1} |\n", took_ms.len(), at(0.5), at(0.99), *most as f64 / 1e3)
 }
 
 /// When each upload was sent and answered, in milliseconds since 1970.

@@ -1,8 +1,9 @@
 //! A crowd of uploads through a process a stage, while faults of every kind strike; nothing is lost, nothing is answered
 //! twice, and the same members are published as by one process that nobody disturbs.
 //!
-//! Takes    DIH_CHAOS_UPLOADS, DIH_CHAOS_FAULTS and DIH_CHAOS_SEED; `make chaos` gives large ones. Gives a report that names
-//!          every fault and what the system did, at a path that is printed.
+//! Takes    DIH_CHAOS_UPLOADS, DIH_CHAOS_FAULTS and DIH_CHAOS_SEED; `make chaos` gives large ones. Without a fault it shows how
+//!          long verdicts take in any case. Gives a report that names every fault and what the system did, at a path that is
+//!          printed.
 //! Weak at  times are reported and decide nothing: the machine is shared. docs/chaos.md says how to read them.
 
 mod broker;
@@ -105,7 +106,7 @@ async fn struck(scene: &mut Scene, crowd: &Arc<Crowd>, faults: &[Fault], report:
     let sending = tokio::spawn(send(crowd.clone(), device.clone(), WINDOW, scene.progress.clone()));
     // A tenth flows undisturbed before the first fault and after the last one; in between each fault has its share.
     let (first, last) = (uploads / 10, uploads * 9 / 10);
-    let share = (last - first) / faults.len() as u64;
+    let share = (last - first) / faults.len().max(1) as u64;
     let mut struck_at = Vec::new();
     for (n, fault) in faults.iter().enumerate() {
         let turn = first + share * n as u64;

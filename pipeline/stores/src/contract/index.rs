@@ -60,6 +60,7 @@ pub async fn index(make: impl AsyncFn() -> Store) {
         near_fingerprints_are_searched_among_several_at_once,
         a_vector_is_found_by_the_next_search,
         of_two_racers_who_put_and_look_at_least_one_sees_the_other,
+        the_vector_that_was_put_later_is_known,
         a_stored_vector_has_length_one_and_keeps_its_direction,
         a_second_vector_replaces_the_first,
         near_vectors_keep_the_least_cosine_the_states_the_limit_and_the_order,

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     ops::Bound,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use async_trait::async_trait;
@@ -23,6 +26,8 @@ pub struct MemoryIndex {
     /// None: any space, of any length.
     spaces: Option<Vec<(VectorSpace, usize)>>,
     held: Mutex<BTreeMap<ImageId, Held>>,
+    /// Vectors so far, those in place of another not counted.
+    put: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -30,13 +35,14 @@ struct Held {
     record: Record,
     /// Of the claim; a later change of the image does not move it.
     fingerprint: Fingerprint,
-    vectors: BTreeMap<VectorSpace, Vec<f32>>,
+    /// Each with the count of those before it, and itself.
+    vectors: BTreeMap<VectorSpace, (Vec<f32>, u64)>,
 }
 
 impl MemoryIndex {
     /// Takes vectors of these spaces and lengths only. [`MemoryIndex::default`] takes any.
     pub fn with_spaces(spaces: &[(VectorSpace, usize)]) -> Self {
-        Self { spaces: Some(spaces.to_vec()), held: Mutex::default() }
+        Self { spaces: Some(spaces.to_vec()), ..Self::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, BTreeMap<ImageId, Held>> {
@@ -113,13 +119,15 @@ impl Index for MemoryIndex {
         let unit = normalised(id, vector)?;
         let mut held = self.held();
         let found = held.get_mut(&id).ok_or_else(|| not_found(id))?;
-        found.vectors.insert(space.clone(), unit);
+        let count = || self.put.fetch_add(1, Ordering::Relaxed) + 1;
+        let put = found.vectors.get(space).map_or_else(count, |(_, put)| *put);
+        found.vectors.insert(space.clone(), (unit, put));
         Ok(())
     }
 
     async fn vector(&self, id: ImageId, space: &VectorSpace) -> Result<Option<Vec<f32>>, StoreError> {
         self.check(space, None)?;
-        Ok(self.held().get(&id).and_then(|h| h.vectors.get(space).cloned()))
+        Ok(self.held().get(&id).and_then(|h| h.vectors.get(space).map(|(unit, _)| unit.clone())))
     }
 
     async fn near_vectors(
@@ -134,9 +142,9 @@ impl Index for MemoryIndex {
         let unit = normalised("query", vector)?;
         let held = self.held();
         let near = held.values().filter_map(|h| {
-            let stored = h.vectors.get(space).filter(|v| v.len() == unit.len())?;
+            let (stored, put) = h.vectors.get(space).filter(|(stored, _)| stored.len() == unit.len())?;
             let cosine = stored.iter().zip(&unit).map(|(a, b)| a * b).sum();
-            Some(NearVector { image: (&h.record).into(), cosine })
+            Some(NearVector { image: (&h.record).into(), cosine, put: Some(*put) })
         });
         Ok(nearest_first(
             near.filter(|near| among.has(near.image.state, near.image.order)).collect(),
@@ -163,7 +171,7 @@ impl Index for MemoryIndex {
         let held = self.held();
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let mut found = held.range((from, Bound::Unbounded)).filter(|(_, h)| matches(select, &h.record));
-        let vector = |h: &Held| with.and_then(|space| h.vectors.get(space).cloned());
+        let vector = |h: &Held| with.and_then(|space| h.vectors.get(space)).map(|(unit, _)| unit.clone());
         let records: Vec<_> = found.by_ref().take(limit.max(1)).map(|(_, h)| (h.record.clone(), vector(h))).collect();
         let more = found.next().is_some();
         let next = records.last().filter(|_| more).map(|(record, _)| record.id());

@@ -128,6 +128,20 @@ pub(super) async fn of_two_racers_who_put_and_look_at_least_one_sees_the_other(s
     }
 }
 
+/// So whoever was put later finds the other. A store that does not count says so of all.
+pub(super) async fn the_vector_that_was_put_later_is_known(store: Store) {
+    for n in [1, 2, 3] {
+        claim(&store, n).await;
+    }
+    for n in [2, 3, 1, 2] {
+        put(&store, n, &at(0.0, 1)).await;
+    }
+    let mut near = store.near_vectors(&space(), &at(0.0, 1), 0.9, Among::default(), 5).await.expect("searches");
+    near.retain(|near| near.put.is_some());
+    let later: Vec<_> = near.iter().map(|a| near.iter().filter(|b| a.was_put_after(b)).count()).collect();
+    assert!(later.is_empty() || later == [2, 0, 1], "2, 3, 1 is their order: {near:?}");
+}
+
 pub(super) async fn a_stored_vector_has_length_one_and_keeps_its_direction(store: Store) {
     claim(&store, 1).await;
     assert_eq!(store.vector(id(1), &space()).await.expect("reads"), None);

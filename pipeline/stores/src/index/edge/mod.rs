@@ -241,6 +241,7 @@ impl Index for EdgeIndex {
         self.blocking("store a vector", move |parts| {
             parts.records.table().state(id).ok_or_else(|| not_found(id))?;
             parts.vectors.put(id, &space, unit)?;
+            parts.records.count_put(id, parts.vectors.place(&space));
             parts.records.wrote();
             Ok(())
         })
@@ -357,7 +358,7 @@ impl Parts {
             return Ok(Vec::new());
         }
         let found = self.vectors.near(space, unit, limit, Some(ids.into_iter().collect()))?;
-        Ok(self.summaries(found, wanted))
+        Ok(self.summaries(found, space, wanted))
     }
 
     /// Asks for more until enough of those that are found are wanted.
@@ -373,7 +374,7 @@ impl Parts {
         loop {
             let found = self.vectors.near(space, unit, asked, None)?;
             let all = found.len() < asked || found.last().is_none_or(|(_, cosine)| !is_near(*cosine, cosine_min));
-            let near = self.summaries(found, wanted);
+            let near = self.summaries(found, space, wanted);
             let enough = near.iter().filter(|near| is_near(near.cosine, cosine_min)).count() >= limit;
             if all || enough || asked >= ASKED_MAX {
                 return Ok(near);
@@ -383,9 +384,10 @@ impl Parts {
     }
 
     /// Those that are wanted.
-    fn summaries(&self, found: Vec<(ImageId, f32)>, wanted: Wanted) -> Vec<NearVector> {
-        let table = self.records.table();
+    fn summaries(&self, found: Vec<(ImageId, f32)>, space: &VectorSpace, wanted: Wanted) -> Vec<NearVector> {
+        let (table, space) = (self.records.table(), self.vectors.place(space));
         let wanted = found.into_iter().filter(|(id, _)| table.has(*id, wanted));
-        wanted.filter_map(|(id, cosine)| Some(NearVector { image: table.summary(id)?, cosine })).collect()
+        let near = |(id, cosine)| Some(NearVector { image: table.summary(id)?, cosine, put: table.put(id, space) });
+        wanted.filter_map(near).collect()
     }
 }

@@ -98,6 +98,11 @@ impl Records {
         self.table.read().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Of a vector that can be found by now.
+    pub(super) fn count_put(&self, id: ImageId, space: usize) {
+        self.table.write().unwrap_or_else(PoisonError::into_inner).count_put(id, space);
+    }
+
     pub(super) fn get(&self, id: ImageId) -> Result<Option<Record>, StoreError> {
         Ok(self.shared(id)?.map(Arc::unwrap_or_clone))
     }

@@ -105,6 +105,9 @@ pub(super) struct Table {
     /// Each that occurs, once.
     label_sets: HashSet<Arc<[Label]>>,
     repeats: HashMap<ImageId, BTreeSet<ImageId>>,
+    /// By space: which vector since the index was opened it was, by place; 0 of those before.
+    puts: Vec<Vec<u64>>,
+    put: u64,
 }
 
 impl Table {
@@ -145,6 +148,24 @@ impl Table {
         let after = self.by_order.range((Bound::Excluded((order, u32::MAX)), Bound::Unbounded));
         let places: Vec<u32> = after.take(most + 1).map(|(_, place)| *place).collect();
         (places.len() <= most).then_some(places)
+    }
+
+    /// Counts a vector that can be found by now; one in place of another does not count.
+    pub(super) fn count_put(&mut self, id: ImageId, space: usize) {
+        let Some(place) = self.place(id) else { return };
+        let spaces = self.puts.len().max(space + 1);
+        self.puts.resize_with(spaces, Vec::new);
+        let puts = &mut self.puts[space];
+        puts.resize(puts.len().max(place + 1), 0);
+        if puts[place] == 0 {
+            self.put += 1;
+            puts[place] = self.put;
+        }
+    }
+
+    /// Which vector of all it was; None of those before the index was opened.
+    pub(super) fn put(&self, id: ImageId, space: usize) -> Option<u64> {
+        self.puts.get(space)?.get(self.place(id)?).copied().filter(|put| *put > 0)
     }
 
     fn place(&self, id: ImageId) -> Option<usize> {

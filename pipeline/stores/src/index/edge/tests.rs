@@ -248,6 +248,23 @@ async fn a_vector_that_is_put_again_is_found_where_it_is_now() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn vectors_are_counted_since_it_was_opened() {
+    let home = home();
+    let near = async |index: &EdgeIndex| {
+        let near = index.near_vectors(&space(), &family_vector(0), -1.0, Among::default(), 9).await.expect("searches");
+        near.into_iter().map(|near| (near.image.order.0, near.put)).collect::<BTreeMap<_, _>>()
+    };
+    let index = open_families(home.path(), 1_000);
+    put_families(&index, 0..2).await;
+    assert_eq!(near(&index).await, BTreeMap::from([(0, Some(1)), (1, Some(2))]));
+    index.close().await.expect("closes");
+    drop(index);
+    let index = open_families(home.path(), 1_000);
+    put_families(&index, 2..3).await;
+    assert_eq!(near(&index).await, BTreeMap::from([(0, None), (1, None), (2, Some(1))]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_neighbours_in_the_wanted_states_are_found_among_many() {
     let home = home();
     let index = open_families(home.path(), 800);

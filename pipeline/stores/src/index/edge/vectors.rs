@@ -147,7 +147,8 @@ impl Vectors {
         })
     }
 
-    fn place(&self, space: &VectorSpace) -> usize {
+    /// Of a space that was checked.
+    pub(super) fn place(&self, space: &VectorSpace) -> usize {
         self.spaces.iter().position(|known| known == space).expect("the space was checked")
     }
 

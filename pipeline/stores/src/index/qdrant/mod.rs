@@ -314,7 +314,7 @@ impl Index for QdrantIndex {
         let query = || {
             let nearest = self.nearest(&space.0, &unit, among, limit);
             // The server keeps what is above.
-            nearest.score_threshold(cosine_min - 2.0 * COSINE_TOLERANCE).with_payload(include(&field::OF_SUMMARY))
+            nearest.score_threshold(cosine_min - 2.0 * COSINE_TOLERANCE).with_payload(include(&field::OF_NEIGHBOUR))
         };
         let answer = patiently("search vectors", || self.client.query(query())).await?;
         let near = answer.result.into_iter().map(near_vector).collect::<Result<Vec<_>, _>>()?;
@@ -403,7 +403,7 @@ impl QdrantIndex {
 
 fn near_vector(point: ScoredPoint) -> Result<NearVector, StoreError> {
     let id = image_id(point.id).ok_or_else(|| send::unanswered("search vectors"))?;
-    Ok(NearVector { image: point::summary_of(id, &point.payload)?, cosine: point.score })
+    point::neighbour_of(id, point.score, &point.payload)
 }
 
 fn vector_of(vectors: Option<VectorsOutput>, space: &VectorSpace) -> Option<Vec<f32>> {

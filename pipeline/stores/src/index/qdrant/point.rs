@@ -12,7 +12,7 @@ use ::qdrant_client::qdrant::{
 use dih_core::{
     ImageId, Label, UploadSeq,
     image::Fingerprint,
-    ports::StoreError,
+    ports::{NearVector, StoreError},
     record::{Record, State, Summary},
 };
 
@@ -39,10 +39,10 @@ pub(super) mod field {
     pub(crate) const ORDER: &str = "order";
     pub(crate) const CLUSTER: &str = "cluster";
     pub(crate) const OF_STAMPS: [&str; 2] = [STAMP, STAMPS_BEFORE];
-    /// What a [`Summary`] is made of.
-    ///
-    /// [`Summary`]: dih_core::record::Summary
-    pub(crate) const OF_SUMMARY: [&str; 4] = [STATE, LABELS, ORDER, CLUSTER];
+    /// Told by our server only.
+    pub(crate) const PUT: &str = "put";
+    /// What is told of a neighbour.
+    pub(crate) const OF_NEIGHBOUR: [&str; 5] = [STATE, LABELS, ORDER, CLUSTER, PUT];
 }
 
 pub(super) type Payload = HashMap<String, Value>;
@@ -126,7 +126,7 @@ fn json(record: &Record) -> Result<String, StoreError> {
 }
 
 /// What is told of a neighbour.
-pub(super) fn summary_to_payload(summary: &Summary) -> Payload {
+pub(super) fn neighbour_to_payload(NearVector { image: summary, put, .. }: &NearVector) -> Payload {
     let labels = summary.labels.iter().map(|label| Value::from(label.as_str())).collect();
     let mut payload = HashMap::from([
         (field::STATE.to_owned(), summary.state.as_str().into()),
@@ -134,10 +134,16 @@ pub(super) fn summary_to_payload(summary: &Summary) -> Payload {
         (field::ORDER.to_owned(), i64::try_from(summary.order.0).unwrap_or(i64::MAX).into()),
     ]);
     payload.extend(summary.cluster.map(|id| (field::CLUSTER.to_owned(), id.to_string().into())));
+    payload.extend(put.and_then(|put| Some((field::PUT.to_owned(), i64::try_from(put).ok()?.into()))));
     payload
 }
 
-pub(super) fn summary_of(id: ImageId, payload: &Payload) -> Result<Summary, StoreError> {
+pub(super) fn neighbour_of(id: ImageId, cosine: f32, payload: &Payload) -> Result<NearVector, StoreError> {
+    let put = integer(payload, field::PUT).and_then(|put| u64::try_from(put).ok());
+    Ok(NearVector { image: summary_of(id, payload)?, cosine, put })
+}
+
+fn summary_of(id: ImageId, payload: &Payload) -> Result<Summary, StoreError> {
     let bad = |what: &str| fault::corrupt(STORE, id, format!("its payload has no readable `{what}`"));
     let state = payload.get(field::STATE).and_then(Value::as_str).and_then(|text| state(text));
     let order = integer(payload, field::ORDER).and_then(|order| u64::try_from(order).ok());
@@ -238,10 +244,11 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_reads_back_as_it_was_written() {
-        for cluster in [None, Some(sample::id(4))] {
-            let summary = Summary { cluster, ..Summary::from(&sample::record(3)) };
-            assert_eq!(summary_of(summary.id, &summary_to_payload(&summary)).expect("can be read"), summary);
+    fn a_neighbour_reads_back_as_it_was_written() {
+        for (cluster, put) in [(None, None), (Some(sample::id(4)), Some(7))] {
+            let image = Summary { cluster, ..Summary::from(&sample::record(3)) };
+            let near = NearVector { image, cosine: 0.5, put };
+            assert_eq!(neighbour_of(near.image.id, 0.5, &neighbour_to_payload(&near)).expect("can be read"), near);
         }
     }
 

@@ -76,6 +76,20 @@ async fn a_client_of_the_served_index_keeps_the_contract() {
     contract::index(make).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_served_index_tells_which_vector_was_put_later() {
+    let mut server = Server::start(None);
+    let index = connect(server.settings()).await.expect("connects");
+    let (space, vector) = (contract::spaces()[0].0.clone(), vec![1.0; contract::SPACE_NUMBERS]);
+    for n in [2, 1] {
+        index.claim(&sample::record(n)).await.expect("claims");
+        index.put_vector(sample::id(n), &space, &vector).await.expect("puts");
+    }
+    let near = index.near_vectors(&space, &vector, 0.9, Among::default(), 5).await.expect("searches");
+    assert!(near[0].was_put_after(&near[1]) && !near[1].was_put_after(&near[0]), "{near:?}");
+    server.stop().await;
+}
+
 /// Against a server that `DIH_TEST_QDRANT_URL` names, in collections of their own.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_of_a_qdrant_server_keeps_the_contract() {

@@ -257,10 +257,10 @@ impl Served {
 
     /// What is told of a neighbour is at hand; for more its record is read.
     fn near_vectors(&self, near: Vec<NearVector>, fields: Option<&[String]>) -> Result<Vec<ScoredPoint>, Status> {
-        let at_hand = fields.is_some_and(|fields| are_among(fields, &field::OF_SUMMARY));
-        let scored = |NearVector { image, cosine }: NearVector| match at_hand {
-            true => Ok(Some(scored_point(image.id, cosine, point::summary_to_payload(&image)))),
-            false => self.scored((image.id, cosine), fields),
+        let at_hand = fields.is_some_and(|fields| are_among(fields, &field::OF_NEIGHBOUR));
+        let scored = |near: NearVector| match at_hand {
+            true => Ok(Some(scored_point(near.image.id, near.cosine, point::neighbour_to_payload(&near)))),
+            false => self.scored((near.image.id, near.cosine), fields),
         };
         near.into_iter().map(scored).filter_map(Result::transpose).collect()
     }
