@@ -32,7 +32,7 @@ pub mod verdicts;
 pub mod vision;
 pub mod work;
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use crate::{
     app::App,
@@ -44,7 +44,7 @@ use crate::{
 /// Runs one command to its end.
 pub fn start(cli: Cli) -> Exit {
     let out = Out::stdout(cli.global.json);
-    let done = tokio::runtime::Builder::new_multi_thread().enable_all().build().or_problem("could not start", "");
+    let done = runtime().or_problem("could not start", "");
     let done = done.and_then(|runtime| {
         let done = runtime.block_on(command(cli, &out));
         // Work on blocking threads cannot be cancelled; whoever waited for it is gone.
@@ -56,6 +56,17 @@ pub fn start(cli: Cli) -> Exit {
         Ok(exit) => exit,
         Err(error) => report(&error),
     }
+}
+
+/// What computes has threads of its own, one a core (`work`, inference), so half as many do for what waits. With one a core they
+/// wake one another all the time: 2 % of all CPU, and 5 % with a process a stage. TOKIO_WORKER_THREADS knows better.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if std::env::var_os("TOKIO_WORKER_THREADS").is_none() {
+        let cores = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
+        runtime.worker_threads(cores.div_ceil(2));
+    }
+    runtime.enable_all().build()
 }
 
 async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {

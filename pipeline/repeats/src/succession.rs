@@ -32,14 +32,19 @@ pub enum Standing {
 pub async fn standing(index: &dyn Index, image: &Image) -> Result<Standing, StoreError> {
     let found = index.get(image.id).await?;
     let record = found.ok_or_else(|| StoreError::NotFound { store: "index", key: image.id.to_string() })?;
-    Ok(match (record.state, &record.repeat) {
+    Ok(standing_by(record, image))
+}
+
+/// Where the picture of a message stands by a record that was just read.
+pub fn standing_by(record: Record, image: &Image) -> Standing {
+    match (record.state, &record.repeat) {
         _ if record.epoch > image.epoch => Standing::Superseded,
         (State::Repeat, Some(repeat)) => {
             let repeat = repeat.clone();
             Standing::Yielded(Box::new(record), repeat)
         }
         _ => Standing::Stands(Box::new(record)),
-    })
+    }
 }
 
 /// What is left to say of a picture that lost its place in this epoch, if it did.

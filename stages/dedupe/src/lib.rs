@@ -81,15 +81,20 @@ impl Dedupe {
         if holder.upload() == image.upload && holder.epoch < image.epoch {
             let reopened = Change { epoch: Some(image.epoch), ..Change::to(State::Claimed) };
             self.index.change(image.id, &reopened).await?;
-            holder = Record { epoch: image.epoch, state: State::Claimed, ..holder };
+            holder = self.index.get(image.id).await?.unwrap_or(holder);
         }
         Ok(holder)
     }
 
     /// Settles the picture against its proven twins, and writes the decision down.
-    async fn decide(&self, mut image: Image) -> Result<Outcome, StageError> {
+    async fn decide(&self, mut image: Image, claimed: Record) -> Result<Outcome, StageError> {
+        let mut just_read = Some(claimed);
         loop {
-            let own = match succession::standing(&*self.index, &image).await? {
+            let standing = match just_read.take() {
+                Some(record) => succession::standing_by(record, &image),
+                None => succession::standing(&*self.index, &image).await?,
+            };
+            let own = match standing {
                 Standing::Stands(record) if record.state == State::Claimed => record,
                 decided => return self.say_again(image, decided).await,
             };
@@ -246,7 +251,7 @@ impl Stage for Dedupe {
         let mut image = delivery.input.image;
         let holder = self.claim(&image).await?;
         if holder.upload() == image.upload {
-            return self.decide(image).await;
+            return self.decide(image, holder).await;
         }
         self.index.vote(image.id, image.upload, &image.labels).await?;
         // Nothing earlier than the order arrives but the vote that gave it.

@@ -1,7 +1,7 @@
 //! The index on a Qdrant server, or on one process of ours that speaks its protocol ([`served`]).
 //!
 //! Takes    an address, and the vector spaces. Gives [`Index`] to any number of processes.
-//! Keeps    a point an image ([`point`]); nothing in this process.
+//! Keeps    a point an image ([`point`]); in this process only what was read a moment ago ([`seen`]).
 //! Crash    a write that was answered is in the server's log. Each write is sent again when no answer came, and changes nothing
 //!          the second time.
 //! Races    a change is a compare-and-set on the stamp of the last write; who was overtaken looks again. Writes to one point
@@ -11,6 +11,7 @@
 mod filter;
 pub(crate) mod point;
 mod schema;
+mod seen;
 mod send;
 #[cfg(feature = "edge")]
 pub mod served;
@@ -43,6 +44,7 @@ use rand::RngExt;
 use self::{
     filter::Asked,
     point::{FINGERPRINT, Payload, Stamp, Stamped, field, image_id, point_id},
+    seen::Seen,
     send::{failed, patiently},
 };
 use super::{
@@ -76,6 +78,7 @@ pub struct QdrantIndex {
     client: Qdrant,
     settings: Settings,
     spaces: Vec<(VectorSpace, usize)>,
+    seen: Seen,
 }
 
 impl fmt::Debug for QdrantIndex {
@@ -97,7 +100,7 @@ impl QdrantIndex {
             .map_err(|e| failed("read the address of the server", e))?;
         patiently("reach the server", || client.health_check()).await?;
         schema::make(&client, &settings, spaces).await?;
-        Ok(Self { client, settings, spaces: spaces.to_vec() })
+        Ok(Self { client, settings, spaces: spaces.to_vec(), seen: Seen::default() })
     }
 
     fn collection(&self) -> &str {
@@ -129,17 +132,28 @@ impl QdrantIndex {
     /// there is not.
     async fn write(&self, id: ImageId, change: impl Fn(&mut Record) -> bool) -> Result<bool, StoreError> {
         for overtaken in 0..OVERTAKEN_MAX {
-            let before = self.stamped(id).await?.ok_or_else(|| not_found(id))?;
+            let seen = self.seen.take(id);
+            let may_be_old = seen.is_some();
+            let before = match seen {
+                Some(before) => before,
+                None => self.stamped(id).await?.ok_or_else(|| not_found(id))?,
+            };
             let mut record = before.record.clone();
-            if !change(&mut record) {
-                return Ok(false);
+            match change(&mut record) {
+                false if may_be_old => continue,
+                false => return Ok(false),
+                true => {}
             }
             let stamp: Stamp = rand::rng().random_range(1..Stamp::MAX);
             let after = before.next(record, stamp);
             after.check()?;
             self.swap(id, before.stamp(), &after).await?;
             if self.stamps(id).await?.contains(&stamp) {
+                self.seen.keep(after);
                 return Ok(true);
+            }
+            if may_be_old {
+                continue;
             }
             // Let the others through, not all at once.
             let pause = rand::rng().random_range(0..1_000 << overtaken.min(5));
@@ -198,7 +212,9 @@ impl Index for QdrantIndex {
     }
 
     async fn get(&self, id: ImageId) -> Result<Option<Record>, StoreError> {
-        Ok(self.stamped(id).await?.map(|stamped| stamped.record))
+        let Some(stamped) = self.stamped(id).await? else { return Ok(None) };
+        self.seen.keep(stamped.clone());
+        Ok(Some(stamped.record))
     }
 
     async fn get_all(&self, ids: &[ImageId]) -> Result<Vec<Option<Record>>, StoreError> {
@@ -282,7 +298,9 @@ impl Index for QdrantIndex {
         self.check(space, Some(vector.len()))?;
         let vectors = point::named([(space.0.clone(), normalised(id, vector)?)]);
         // The server's own word for a point that is missing differs from version to version.
-        self.get(id).await?.ok_or_else(|| not_found(id))?;
+        if !self.seen.has(id) {
+            self.get(id).await?.ok_or_else(|| not_found(id))?;
+        }
         let put = || {
             let points = vec![PointVectors { id: Some(point_id(id)), vectors: Some(vectors.clone()) }];
             UpdatePointVectorsBuilder::new(self.collection(), points).wait(true).ordering(strong())
