@@ -141,6 +141,11 @@ impl Health {
         self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether so much has failed in a row that it is no use to try many.
+    pub(crate) fn is_grave(&self) -> bool {
+        self.trouble().is_grave()
+    }
+
     /// A try failed that will be repeated. Gives how many went untold before, when people should be told of this one.
     pub(crate) fn failed(&self, reason: &str) -> Option<u64> {
         self.trouble().failed(reason, Instant::now())

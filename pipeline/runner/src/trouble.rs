@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 /// Failures in a row after which the stage counts as ill: one bad message alone makes no illness.
 const ILL_AFTER: u32 = 3;
+/// Failures in a row after which a stage takes one message at a time: else all that wait would be tried, each would age, and be
+/// given up, for what no message can help.
+const GRAVE_AFTER: u32 = 8;
 /// An ill store fails every message, many a second. People are told this often.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -34,6 +37,11 @@ impl Trouble {
         self.in_a_row = 0;
     }
 
+    /// Whether so much has failed that it is no use to try many.
+    pub(crate) fn is_grave(&self) -> bool {
+        self.in_a_row >= GRAVE_AFTER
+    }
+
     /// The last reason, while nothing but failures happens.
     pub(crate) fn illness(&self) -> Option<&str> {
         (self.in_a_row >= ILL_AFTER).then_some(&self.reason)
@@ -54,6 +62,17 @@ mod tests {
         assert_eq!(trouble.illness(), Some("still full"));
         trouble.succeeded();
         assert_eq!(trouble.illness(), None);
+    }
+
+    #[test]
+    fn many_failures_in_a_row_are_grave_until_something_succeeds() {
+        let (mut trouble, now) = (Trouble::default(), Instant::now());
+        for n in 0..20 {
+            assert_eq!(trouble.is_grave(), n >= GRAVE_AFTER);
+            trouble.failed("full", now);
+        }
+        trouble.succeeded();
+        assert!(!trouble.is_grave());
     }
 
     #[test]

@@ -2,7 +2,11 @@
 
 mod world;
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use dih_core::{
     BlobKey, StageName, UploadSeq,
@@ -96,6 +100,29 @@ async fn while_nothing_succeeds_a_message_is_not_given_up() {
     assert_eq!(answered(&world, healthy[0]).await, Status::Curated);
     until("the stage is ready again", async || running.health.is_ready()).await;
     until("it is given up", async || world.stream_len(DEAD).await == 1).await;
+    running.stop().await.expect("an orderly end");
+}
+
+/// Else an outage of an hour would age all that wait, and each would be given up.
+#[tokio::test(flavor = "multi_thread")]
+async fn while_a_store_is_away_few_of_many_are_tried_and_all_once_it_is_back() {
+    let world = World::new().await;
+    let names: Vec<String> = (0..60).map(|n| format!("curate {n}")).collect();
+    let uploads = world.submit(&names.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let stage = Obedient { away: Arc::new(true.into()), ..Obedient::new() };
+    let (tale, away) = (stage.tale.clone(), stage.away.clone());
+    let few = RunnerConfig { patience: HumanDuration::secs(600), items_max: NonZeroUsize::new(4), ..config() };
+    let running = world.run_with(stage, few, 2);
+    let tries = || names.iter().flat_map(|name| tale.tries(name)).collect::<Vec<_>>();
+    let went_on = || tries().len() > 10 && tries().iter().min().is_some_and(|at| at.elapsed() > Duration::from_secs(1));
+    until("it went on for a second", async || went_on()).await;
+    let tried = names.iter().filter(|name| !tale.tries(name).is_empty()).count();
+    assert!((4..30).contains(&tried), "{tried} of 60 were tried");
+    away.store(false, Ordering::SeqCst);
+    for upload in uploads {
+        assert_eq!(answered(&world, upload).await, Status::Curated);
+    }
+    assert!(running.health.is_ready());
     running.stop().await.expect("an orderly end");
 }
 

@@ -132,8 +132,11 @@ impl Fault {
     }
 }
 
-/// So many faults, every form at least once if there is room; the last one is a single kill.
+/// So many faults, or none; more where every form would not strike once. The last one is a single kill.
 pub(crate) fn draw(count: usize, seed: u64) -> Vec<Fault> {
+    if count == 0 {
+        return Vec::new();
+    }
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut forms: Vec<usize> = (0..FORMS).collect();
     while forms.len() + 1 < count {
@@ -156,4 +159,5 @@ fn the_same_seed_draws_the_same_faults_and_all_of_them() {
         assert_eq!(names.len(), KINDS, "{names:?}");
     }
     assert_ne!(draw(40, 1), draw(40, 2));
+    assert_eq!(draw(0, 1), []);
 }

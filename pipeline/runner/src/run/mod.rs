@@ -67,6 +67,9 @@ pub enum RunError {
 const ENVELOPE_BYTES: usize = 4 << 10;
 /// The loop comes round at least this often.
 const TICK: Duration = Duration::from_secs(1);
+/// Between two messages while nothing succeeds: at first, and at most.
+const PAUSE_FIRST: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// After the drain, time to hand back what is left.
 const HAND_BACK: Duration = Duration::from_secs(5);
 
@@ -160,7 +163,8 @@ impl<S: Stage<Input: Input>> Runner<S> {
         });
         let taker: Weak<Worker<S>> = Arc::downgrade(&worker);
         worker.line.join(consumer, taker);
-        let work = Loop { spec, room, puller, tasks: JoinSet::new(), stop: CancellationToken::new(), worker };
+        let work =
+            Loop { spec, room, puller, pause: None, tasks: JoinSet::new(), stop: CancellationToken::new(), worker };
         work.run(shutdown).await
     }
 }
@@ -219,10 +223,20 @@ struct Place {
     _bytes: OwnedSemaphorePermit,
 }
 
+/// Between two messages while nothing succeeds.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    /// Length of the next one.
+    next: Duration,
+    /// Whether a message is asked for after this one.
+    is_due: bool,
+}
+
 struct Loop<S> {
     spec: &'static ConsumerSpec,
     room: Room,
     puller: Puller,
+    pause: Option<Pause>,
     tasks: JoinSet<Option<String>>,
     /// Cancelled when what is in work must be handed back.
     stop: CancellationToken,
@@ -252,7 +266,7 @@ impl<S: Stage<Input: Input>> Loop<S> {
         let mut stopped = pin!(shutdown.cancelled());
         loop {
             if let (true, Some((items, bytes))) = (self.puller.is_idle(), self.room.free()) {
-                self.puller.ask(items, bytes).await;
+                self.ask(items, bytes).await;
             }
             let waiting = self.puller.is_idle();
             tokio::select! {
@@ -269,6 +283,32 @@ impl<S: Stage<Input: Input>> Loop<S> {
             }
             self.worker.health.progress();
         }
+    }
+
+    /// Asks for as much as there is room for; where nothing succeeds, for one message after a pause that grows.
+    async fn ask(&mut self, items: usize, bytes: usize) {
+        match (self.worker.health.is_grave(), self.pause.take()) {
+            (false, before) => {
+                if before.is_some() {
+                    tracing::info!(consumer = self.spec.name, "takes as much as it can again");
+                }
+                self.puller.ask(items, bytes).await;
+            }
+            (true, None) => {
+                tracing::warn!(consumer = self.spec.name, "nothing succeeds, takes one message at a time");
+                self.rest(PAUSE_FIRST);
+            }
+            (true, Some(Pause { next, is_due: true })) => {
+                self.pause = Some(Pause { next, is_due: false });
+                self.puller.ask(1, bytes).await;
+            }
+            (true, Some(Pause { next, is_due: false })) => self.rest(next),
+        }
+    }
+
+    fn rest(&mut self, pause: Duration) {
+        self.puller.pause(pause);
+        self.pause = Some(Pause { next: (pause * 2).min(PAUSE_MAX), is_due: true });
     }
 
     async fn accept(&mut self, pulled: Pulled) {

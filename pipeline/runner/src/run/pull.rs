@@ -87,6 +87,11 @@ impl Puller {
         };
     }
 
+    /// Asks for nothing for so long.
+    pub(super) fn pause(&mut self, pause: Duration) {
+        self.state = State::Resting { until: Instant::now() + pause };
+    }
+
     /// Where the broker answers the latest request.
     fn reply(&self) -> String {
         format!("{}.{}", self.inbox, self.request)

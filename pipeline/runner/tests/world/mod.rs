@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -262,11 +262,13 @@ pub struct Obedient {
     pub tale: Tale,
     /// Refuses to work, as with a wrong password.
     pub halts: bool,
+    /// While its store is away.
+    pub away: Arc<AtomicBool>,
 }
 
 impl Obedient {
     pub fn new() -> Self {
-        Self { tale: Tale::default(), halts: false }
+        Self { tale: Tale::default(), halts: false, away: Arc::default() }
     }
 }
 
@@ -291,6 +293,9 @@ impl Stage for Obedient {
         let mut cancelled = Cancelled(Some(&self.tale.cancelled));
         if self.halts {
             return Err(StageError::new(Class::Halt, "the password is wrong"));
+        }
+        if self.away.load(Ordering::SeqCst) {
+            return Err(StageError::new(Class::Retry, "the store is away"));
         }
         let outcome = match source.split(' ').next().unwrap_or_default() {
             "curate" => Outcome::answer(answer(upload, Status::Curated)),
