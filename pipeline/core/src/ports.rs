@@ -106,7 +106,7 @@ pub struct NearFingerprint {
 pub struct NearVector {
     pub image: Summary,
     pub cosine: f32,
-    /// Where its vector is among those that were put, by the store's own count; None where the store cannot tell.
+    /// Where its first vector is among those that were put, by the store's own count; None where the store cannot tell.
     pub put: Option<u64>,
 }
 

@@ -136,18 +136,13 @@ impl Crew {
     }
 }
 
-/// In work at once where the index is shared with other processes and nothing is said: with 32, a second replica of every
-/// stage cost 12 % more CPU a photo, with 8 half of that (docs/BENCHMARKS.md).
-const AMONG_OTHERS: Option<NonZeroUsize> = NonZeroUsize::new(8);
-
 /// In work at once of a stage that asks a GPU, if nothing is said: while two batches are computed, two are prepared.
 const FOR_GPU: Option<NonZeroUsize> = NonZeroUsize::new(64);
 
 fn at_work(config: &Config, consumer: &str) -> RunnerConfig {
     let asks_gpu =
         config.inference.provider != Provider::Cpu && [Verify::CONSUMER, Embed::CONSUMER].contains(&consumer);
-    let among_others = AMONG_OTHERS.filter(|_| config.stores.qdrant.url.is_some());
-    let usual = if asks_gpu { FOR_GPU } else { among_others };
+    let usual = FOR_GPU.filter(|_| asks_gpu);
     RunnerConfig { items_max: config.runner.items_max.or(usual), ..config.runner.clone() }
 }
 

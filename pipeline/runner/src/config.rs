@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RunnerConfig {
-    /// Most messages in work at once. Left out, 32; or 8 where the index is shared with other processes, for the further
-    /// photos are out of their order, the more neighbours are looked at twice; or 64 for verify and embed on a GPU.
+    /// Most messages in work at once. Left out, 32; or 64 for verify and embed on a GPU. With a Qdrant server 8 may cost
+    /// less: it does not tell which of two photos in work was first, so each is compared with the other.
     pub items_max: Option<NonZeroUsize>,
     /// Most bytes of messages in work at once; at least twice the broker's largest message.
     pub payload_bytes_max: ByteSize,

@@ -143,3 +143,26 @@ impl Cluster {
         Ok(notices)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use dih_core::{UploadSeq, record::Summary};
+
+    use super::*;
+
+    fn near(put: Option<u64>) -> NearVector {
+        let id = ImageId::from_bytes([1; 16]);
+        let image = Summary { id, order: UploadSeq(1), state: State::Unique, labels: [].into(), cluster: None };
+        NearVector { image, cosine: 1.0, put }
+    }
+
+    #[test]
+    fn who_was_put_later_sees_one_that_has_stood_where_it_is() {
+        let itself = near(Some(5));
+        let stood = Since::Now { stood: Some(&itself) };
+        assert!(stood.is_seen_by(&near(Some(6))));
+        assert!(!stood.is_seen_by(&near(Some(4))) && !stood.is_seen_by(&near(None)));
+        assert!(!Since::Now { stood: Some(&near(None)) }.is_seen_by(&near(Some(6))));
+        assert!(!Since::Now { stood: None }.is_seen_by(&near(Some(6))) && !Since::Before.is_seen_by(&near(Some(6))));
+    }
+}

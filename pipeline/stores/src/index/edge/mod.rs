@@ -240,8 +240,9 @@ impl Index for EdgeIndex {
         let (unit, space) = (normalised(id, vector)?, space.clone());
         self.blocking("store a vector", move |parts| {
             parts.records.table().state(id).ok_or_else(|| not_found(id))?;
-            parts.vectors.put(id, &space, unit)?;
-            parts.records.count_put(id, parts.vectors.place(&space));
+            if parts.vectors.put(id, &space, unit)? {
+                parts.records.count_put(id, parts.vectors.place(&space));
+            }
             parts.records.wrote();
             Ok(())
         })

@@ -150,17 +150,15 @@ impl Table {
         (places.len() <= most).then_some(places)
     }
 
-    /// Counts a vector that can be found by now; one in place of another does not count.
+    /// Counts a vector that can be found by now, and could not before.
     pub(super) fn count_put(&mut self, id: ImageId, space: usize) {
         let Some(place) = self.place(id) else { return };
         let spaces = self.puts.len().max(space + 1);
         self.puts.resize_with(spaces, Vec::new);
         let puts = &mut self.puts[space];
         puts.resize(puts.len().max(place + 1), 0);
-        if puts[place] == 0 {
-            self.put += 1;
-            puts[place] = self.put;
-        }
+        self.put += 1;
+        puts[place] = self.put;
     }
 
     /// Which vector of all it was; None of those before the index was opened.

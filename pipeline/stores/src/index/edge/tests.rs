@@ -260,6 +260,7 @@ async fn vectors_are_counted_since_it_was_opened() {
     index.close().await.expect("closes");
     drop(index);
     let index = open_families(home.path(), 1_000);
+    put_families(&index, 1..3).await;
     put_families(&index, 2..3).await;
     assert_eq!(near(&index).await, BTreeMap::from([(0, None), (1, None), (2, Some(1))]));
 }

@@ -125,8 +125,8 @@ impl Vectors {
     }
 
     /// The vector of an image of which there is a record, in place of an earlier one. Findable when this returns, and safe
-    /// with the next commit of the database.
-    pub(super) fn put(&self, id: ImageId, space: &VectorSpace, unit: Vec<f32>) -> Result<(), StoreError> {
+    /// with the next commit of the database. True where it is the first one of the image.
+    pub(super) fn put(&self, id: ImageId, space: &VectorSpace, unit: Vec<f32>) -> Result<bool, StoreError> {
         let place = self.place(space);
         self.engine.write("store a vector", |writer| {
             let mut batch = self.database.batch();
@@ -143,7 +143,7 @@ impl Vectors {
                 self.cells.begin(place, pages(&self.engine, space))?;
                 *self.few(place) = None;
             }
-            Ok(())
+            Ok(is_new)
         })
     }
 
