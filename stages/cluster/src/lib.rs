@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 pub use config::Config;
 use dih_core::{
-    Delivery, Epoch, ImageId, Notice, Outcome, Stage, StageError, StageName,
+    Delivery, ImageId, Notice, Outcome, Stage, StageError, StageName,
     event::{Image, ImageClustered, ImageEmbedded, VectorSpace},
     ports::{Index, NearVector},
     record::{Change, Record, State},
@@ -59,15 +59,14 @@ impl Cluster {
         Ok(settle(own.id(), own.order(), &twins))
     }
 
-    /// The picture stays: it joins its group. None when it was overtaken. `stood`: itself, if it has stood where it is since
-    /// its vector was put.
+    /// The picture stays: it joins its group. None when it was overtaken.
     async fn stay(
         &self,
         event: &ImageEmbedded,
         own: &Record,
         place: &Place,
         near: &[NearVector],
-        stood: Option<&NearVector>,
+        since: Since<'_>,
     ) -> Result<Option<Outcome>, StageError> {
         let ImageEmbedded { mut image, label_score, space } = event.clone();
         let group = assign::group(&image, near, self.config.group_cosine_min);
@@ -89,7 +88,7 @@ impl Cluster {
         let lists = self.lists(&space);
         let follows = match &*lists.later(place).await? {
             [] => Vec::new(), // as in a stream that flows in order
-            later => self.look_ahead(own, &lists, later, Since::Now { stood }).await?,
+            later => self.look_ahead(own, &lists, later, since).await?,
         };
         Ok(Some(Outcome::emit(Notice::Clustered(clustered)).and_all(follows)))
     }
@@ -169,8 +168,8 @@ impl Stage for Cluster {
             let (itself, near) = lists.around(&place).await?;
             match self.settle(&own, lists.of(&place, &near).into_iter()).await? {
                 Settlement::First { .. } => {
-                    let stood = itself.filter(|_| has_stood_in_place(&event, &own));
-                    if let Some(outcome) = self.stay(&event, &own, &place, &near, stood.as_ref()).await? {
+                    let since = Since::now(&event, &own, itself.as_ref());
+                    if let Some(outcome) = self.stay(&event, &own, &place, &near, since).await? {
                         return Ok(outcome);
                     }
                 }
@@ -189,12 +188,6 @@ impl Stage for Cluster {
     async fn fallen(&self, delivery: Delivery<ImageEmbedded>) -> Result<Outcome, StageError> {
         succession::fall(&*self.index, &delivery.input.image).await
     }
-}
-
-/// Whether nothing but its vector has changed since it was let through. Then who comes later in the order and was put after
-/// it finds it by itself, on whatever day.
-fn has_stood_in_place(event: &ImageEmbedded, own: &Record) -> bool {
-    event.image.epoch == Epoch(0) && own.order() == own.upload()
 }
 
 fn candidate(record: Record, cosine: f32) -> Candidate {

@@ -5,7 +5,8 @@
 //! Crash    safe at any line: a second delivery of the picture that caused it reconciles again.
 
 use dih_core::{
-    ImageId, Notice, StageError, StageName,
+    Epoch, ImageId, Notice, StageError, StageName,
+    event::ImageEmbedded,
     ports::NearVector,
     record::{Record, State},
     repeat::{FoundBy, Repeat, Settlement},
@@ -26,7 +27,14 @@ pub(crate) enum Since<'a> {
     Before,
 }
 
-impl Since<'_> {
+impl<'a> Since<'a> {
+    /// `itself`: as its neighbours are found. It has stood where it is since its vector was put if it was never decided anew,
+    /// and never moved in the order.
+    pub(crate) fn now(event: &ImageEmbedded, own: &Record, itself: Option<&'a NearVector>) -> Self {
+        let in_place = event.image.epoch == Epoch(0) && own.order() == own.upload();
+        Self::Now { stood: itself.filter(|_| in_place) }
+    }
+
     /// Whether a later picture compares itself with this one, or has done so. With many on their way nearly all do.
     fn is_seen_by(&self, later: &NearVector) -> bool {
         matches!(self, Self::Now { stood: Some(itself) } if later.was_put_after(itself))
