@@ -3,7 +3,7 @@
 //!
 //! Takes    DIH_COURSES and DIH_COURSES_SEED. Everything is in memory, and goes on one call of the index after the other, so a
 //!          seed shows the same course again, in milliseconds, where the chaos test takes minutes for one.
-//! Weak at  what is not in it: the broker, stores that fail, and an index that searches by sketches or cells.
+//! Weak at  what is not in it: the broker, stores that fail, and an index that searches by cells.
 
 mod crowd;
 mod stages;

@@ -5,10 +5,16 @@
 //! How      a fingerprint is cut into pieces, and pieces have allowances of flipped bits. Of two that differ by at most `r`
 //!          bits, one piece at least keeps its allowance if these, and one for each piece, add up to `r + 1`. So only those
 //!          are compared that share a piece within its allowance: 17,000 of a million random ones at a radius of 12.
-//! Memory   60 to 110 bytes a fingerprint.
+//! Reads    for a try one line of the cache: of each of sixteen fingerprints 32 bits, by which most are told apart. Only what
+//!          is near by these is compared whole.
+//! Memory   40 to 60 bytes a fingerprint, and 34 MB from [`LONGER_FROM`] on.
 //! Weak at  a radius above 16 or so, where as many would be tried as there are: then all are compared.
 
 use std::hint::black_box;
+
+use multiversion::multiversion;
+
+use super::table::Row;
 
 /// Bits of the pieces, from the lowest on: more and shorter pieces need fewer tries, of which each finds more.
 const PIECES: [&[u32]; 2] = [&[13, 13, 13, 13, 12], &[16; 4]];
@@ -21,13 +27,15 @@ const FLIPS_MAX: usize = 3;
 /// A try takes as long as so many comparisons.
 const TRY_COST: usize = 30;
 
-/// Buckets that are fetched together.
+/// Values that are fetched together.
 const TOUCHED: usize = 16;
+/// Fingerprints in a block.
+const BLOCK: usize = 16;
 
-/// A fingerprint within the radius: its place, its distance to the nearest query, and which that is.
+/// A fingerprint within the radius: its row in the table, its distance to the nearest query, and which that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Hit {
-    pub(super) place: u32,
+    pub(super) row: Row,
     pub(super) distance: u32,
     pub(super) query: usize,
 }
@@ -44,32 +52,37 @@ pub(super) struct Bits {
 struct Piece {
     shift: u32,
     bits: u32,
-    /// By value.
-    buckets: Vec<Bucket>,
+    /// By value: how many there are, and the block where the last of them is.
+    lens: Vec<u32>,
+    lasts: Vec<u32>,
+    /// The first one of each value in their order, then those that were needed besides; and which goes on where one is full.
+    blocks: Vec<Block>,
+    nexts: Vec<u32>,
     /// Patterns of flipped bits, those with the fewest first, and how many of them flip at most 0, 1, … bits.
     flips: Vec<u32>,
     counts: [usize; FLIPS_MAX + 1],
 }
 
-/// Fingerprints, and their places beside them: a comparison in a row is worth ten that jump.
+/// Of some fingerprints the bits that follow the piece, and their rows. What follows the last one is 0.
 #[derive(Clone, Debug, Default)]
-struct Bucket {
-    fingerprints: Vec<u64>,
-    places: Vec<u32>,
+#[repr(align(128))]
+struct Block {
+    rests: [u32; BLOCK],
+    rows: [Row; BLOCK],
 }
 
 impl Bits {
-    pub(super) fn get(&self, place: usize) -> u64 {
-        self.fingerprints[place]
+    pub(super) fn get(&self, row: usize) -> u64 {
+        self.fingerprints[row]
     }
 
     pub(super) fn push(&mut self, fingerprint: u64) {
-        let place = self.fingerprints.len();
+        let row = self.fingerprints.len();
         self.fingerprints.push(fingerprint);
-        match place + 1 {
+        match row + 1 {
             FEW => self.cut(PIECES[0]),
             LONGER_FROM => self.cut(PIECES[1]),
-            _ => self.pieces.iter_mut().for_each(|piece| piece.push(place as u32, fingerprint)),
+            _ => self.pieces.iter_mut().for_each(|piece| piece.push(row as Row, fingerprint)),
         }
     }
 
@@ -78,23 +91,28 @@ impl Bits {
         let shifts = bits.iter().scan(0, |sum, bits| Some(std::mem::replace(sum, *sum + bits)));
         self.pieces = shifts.zip(bits).map(|(shift, bits)| Piece::new(shift, *bits)).collect();
         for piece in &mut self.pieces {
-            for (place, fingerprint) in self.fingerprints.iter().enumerate() {
-                piece.push(place as u32, *fingerprint);
+            for (row, fingerprint) in self.fingerprints.iter().enumerate() {
+                piece.push(row as Row, *fingerprint);
             }
         }
     }
 
-    /// All within `radius` bits of any query, each once, by place.
+    /// All within `radius` bits of any query, each once, by row.
     pub(super) fn near(&self, queries: &[u64], radius: u32) -> Vec<Hit> {
         let Some(tried) = self.tried(radius) else { return self.compare_all(queries, radius) };
         let mut hits = Vec::new();
         for (query, wanted) in queries.iter().enumerate() {
             for (piece, flips) in &tried {
-                piece.near(*wanted, flips, radius, |place, distance| hits.push(Hit { place, distance, query }));
+                piece.near(*wanted, flips, radius, |row| {
+                    let distance = (self.get(row as usize) ^ wanted).count_ones();
+                    if distance <= radius {
+                        hits.push(Hit { row, distance, query });
+                    }
+                });
             }
         }
         hits.sort_unstable();
-        hits.dedup_by_key(|hit| hit.place);
+        hits.dedup_by_key(|hit| hit.row);
         hits
     }
 
@@ -110,34 +128,31 @@ impl Bits {
     }
 
     fn compare_all(&self, queries: &[u64], radius: u32) -> Vec<Hit> {
-        self.near_among(0..self.fingerprints.len() as u32, queries, radius)
+        self.near_among(0..self.fingerprints.len() as Row, queries, radius)
     }
 
-    /// Those of these places, each once.
-    pub(super) fn near_among(&self, places: impl Iterator<Item = u32>, queries: &[u64], radius: u32) -> Vec<Hit> {
+    /// Those of these rows, each once.
+    pub(super) fn near_among(&self, rows: impl Iterator<Item = Row>, queries: &[u64], radius: u32) -> Vec<Hit> {
         let mut hits = Vec::new();
-        for place in places {
-            let known = self.fingerprints[place as usize];
+        for row in rows {
+            let known = self.fingerprints[row as usize];
             let distances = queries.iter().map(|query| (query ^ known).count_ones());
             let distance = distances.clone().min().unwrap_or(u32::MAX);
             if distance <= radius {
                 let query = distances.clone().position(|d| d == distance).unwrap_or_default();
-                hits.push(Hit { place, distance, query });
+                hits.push(Hit { row, distance, query });
             }
         }
         hits
     }
 }
 
-impl Bucket {
-    /// Compares eight in a row before it asks whether one was near, so that there is little to guess for the processor.
-    fn near(&self, wanted: u64, radius: u32, mut found: impl FnMut(u32, u32)) {
-        for (eight, places) in self.fingerprints.chunks(8).zip(self.places.chunks(8)) {
-            let is_near = |known: &u64| (known ^ wanted).count_ones() <= radius;
-            if eight.iter().fold(false, |any, known| any | is_near(known)) {
-                let near = eight.iter().zip(places).filter(|(known, _)| is_near(known));
-                near.for_each(|(known, place)| found(*place, (known ^ wanted).count_ones()));
-            }
+impl Block {
+    /// The first so many of it whose other bits differ by at most so many.
+    fn near(&self, len: usize, rest: u32, most: u32, found: &mut impl FnMut(Row)) {
+        if any_within(&self.rests, rest, most) {
+            let all = self.rests.iter().zip(&self.rows).take(len);
+            all.filter(|(known, _)| (*known ^ rest).count_ones() <= most).for_each(|(_, row)| found(*row));
         }
     }
 }
@@ -145,34 +160,81 @@ impl Bucket {
 impl Piece {
     fn new(shift: u32, bits: u32) -> Self {
         let (flips, counts) = flips(bits);
-        Self { shift, bits, buckets: vec![Bucket::default(); 1 << bits], flips, counts }
+        let values = 1 << bits;
+        Self {
+            shift,
+            bits,
+            lens: vec![0; values],
+            lasts: (0..values as u32).collect(),
+            blocks: vec![Block::default(); values],
+            nexts: vec![0; values],
+            flips,
+            counts,
+        }
     }
 
     fn value(&self, fingerprint: u64) -> usize {
         (fingerprint >> self.shift) as usize & ((1 << self.bits) - 1)
     }
 
-    fn push(&mut self, place: u32, fingerprint: u64) {
-        let value = self.value(fingerprint);
-        self.buckets[value].fingerprints.push(fingerprint);
-        self.buckets[value].places.push(place);
+    /// The 32 bits that follow the piece.
+    fn rest(&self, fingerprint: u64) -> u32 {
+        fingerprint.rotate_right(self.shift + self.bits) as u32
     }
 
-    /// Compares with those whose piece differs from that of `wanted` by one of the patterns.
-    fn near(&self, wanted: u64, flips: &[u32], radius: u32, mut found: impl FnMut(u32, u32)) {
-        let value = self.value(wanted);
-        for flips in flips.chunks(TOUCHED) {
-            let buckets = flips.iter().map(|flip| &self.buckets[value ^ *flip as usize]);
-            // All are on their way from memory at once, before the first is compared.
-            black_box(buckets.clone().filter_map(|bucket| bucket.fingerprints.first()).fold(0, |all, one| all ^ one));
-            buckets.for_each(|bucket| bucket.near(wanted, radius, &mut found));
+    fn push(&mut self, row: Row, fingerprint: u64) {
+        let (value, rest) = (self.value(fingerprint), self.rest(fingerprint));
+        let len = self.lens[value] as usize;
+        if len > 0 && len.is_multiple_of(BLOCK) {
+            let added = self.blocks.len() as u32;
+            self.nexts[self.lasts[value] as usize] = added;
+            self.lasts[value] = added;
+            self.blocks.push(Block::default());
+            self.nexts.push(0);
         }
+        let block = &mut self.blocks[self.lasts[value] as usize];
+        (block.rests[len % BLOCK], block.rows[len % BLOCK]) = (rest, row);
+        self.lens[value] += 1;
+    }
+
+    /// Those that may be within the radius, by the bits that are looked at, of those whose piece differs from that of `wanted`
+    /// by one of the patterns.
+    fn near(&self, wanted: u64, flips: &[u32], radius: u32, mut found: impl FnMut(Row)) {
+        let (value, rest) = (self.value(wanted), self.rest(wanted));
+        let mut tried = Vec::with_capacity(2 * TOUCHED);
+        for flips in flips.chunks(TOUCHED) {
+            tried.clear();
+            for flip in flips.iter().filter(|flip| flip.count_ones() <= radius) {
+                let most = radius - flip.count_ones();
+                tried.extend(self.blocks_of(value ^ *flip as usize).map(|(block, len)| (block, len, most)));
+            }
+            // All are on their way from memory at once, before the first is compared.
+            black_box(tried.iter().fold(0, |all, (block, ..)| all ^ block.rests[0]));
+            for (block, len, most) in &tried {
+                block.near(*len, rest, *most, &mut found);
+            }
+        }
+    }
+
+    /// The blocks of a value, and how many fingerprints each has.
+    fn blocks_of(&self, value: usize) -> impl Iterator<Item = (&Block, usize)> {
+        let (mut at, mut left) = (value, self.lens[value] as usize);
+        std::iter::from_fn(move || {
+            let found = (left > 0).then(|| (&self.blocks[at], left.min(BLOCK)))?;
+            (at, left) = (self.nexts[at] as usize, left - found.1);
+            Some(found)
+        })
     }
 
     /// The patterns that flip at most so many bits; None where they are too many to be listed.
     fn tried(&self, flips: usize) -> Option<&[u32]> {
         Some(&self.flips[..*self.counts.get(flips)?])
     }
+}
+
+#[multiversion(targets = "simd")]
+fn any_within(rests: &[u32; BLOCK], wanted: u32, most: u32) -> bool {
+    rests.iter().fold(false, |any, rest| any | ((rest ^ wanted).count_ones() <= most))
 }
 
 /// Bits by which each of so many pieces may differ, so that of two fingerprints within the radius one piece keeps its
@@ -253,7 +315,7 @@ mod tests {
         let mut bits = Bits::default();
         for n in 0..3 * FEW as u64 {
             bits.push(scatter(n));
-            assert_eq!(bits.near(&[scatter(n / 2)], 0), [Hit { place: n as u32 / 2, distance: 0, query: 0 }]);
+            assert_eq!(bits.near(&[scatter(n / 2)], 0), [Hit { row: n as Row / 2, distance: 0, query: 0 }]);
         }
     }
 }

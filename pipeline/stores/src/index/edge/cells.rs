@@ -1,21 +1,24 @@
 //! Which vectors are worth comparing with one, among millions: those that share a cell with it. Pure.
 //!
-//! Takes    vectors of length 1 of one space, as they come. Gives, for a vector, the images that may be near it.
-//! How      a vector joins the *cell* whose mean is nearest, or starts a cell where it is far from all (leader clustering,
+//! Takes    vectors of length 1 of one space, as they come. Gives, for a vector, the rows of the images that may be near it.
+//! How      a vector joins the *cell* whose mean is nearest and that is not full, or starts a cell where it is far from all (leader clustering,
 //!          Hartigan, *Clustering Algorithms*, 1975; running means, MacQueen 1967), and visits the next few. Two meet where
 //!          one has joined a cell that the other joined or visits. So of two each finds the other, whichever came first,
 //!          but for the few between whom a cell was started.
 //! Means    are of [`NARROW`] numbers: the vectors without their common part, projected at random (Achlioptas 2003). They are
 //!          compared by the signs of [`SIGNS`] numbers (Charikar 2002), the [`RIVALS`] best as they are.
-//! Memory   64 bytes a vector, 600 a cell; there is one for [`SHARE`] vectors, about.
+//! Memory   16 bytes a vector, 750 a cell; there is one for [`SHARE`] vectors, about.
 //! Weak at  low cosines: of neighbours above .7 it misses 1 in 1,000, of those between .5 and .6 half.
 
-use dih_core::ImageId;
 use multiversion::multiversion;
-use ndarray::aview1;
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
+};
+
+use super::{
+    rounded::{Asked, round},
+    table::Row,
 };
 
 /// Numbers of a mean.
@@ -26,8 +29,8 @@ const SIGNS: usize = u64::BITS as usize;
 const LISTED: usize = 4;
 /// Cells whose means are compared as they are.
 const RIVALS: usize = 512;
-/// Cells looked at in a row, before it is asked whether one was near.
-const ROW: usize = 64;
+/// Cells looked at in one go.
+const ROW: usize = u64::BITS as usize;
 /// Vectors for a cell, about.
 const SHARE: f32 = 16.0;
 /// Least cosine to a mean to join its cell, while there are as many cells as there should be.
@@ -61,16 +64,19 @@ pub(super) struct Placed {
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Cells {
-    /// What the vectors have in common.
+    /// What the vectors have in common; and projected.
     centre: Vec<f32>,
+    narrow_centre: Narrow,
     /// Of 1 and -1, one after the other, as many as the centre has.
-    directions: Vec<f32>,
-    /// By cell: the signs of its mean, the sum of those that made it and one over its length, who joined, who visits.
-    signs: Vec<u64>,
+    directions: Vec<i8>,
+    /// By cell: the sum of those that made its mean, its signs, and its mean rounded, with the size of a step; who joined, who
+    /// visits.
     sums: Vec<Narrow>,
-    scales: Vec<f32>,
-    members: Vec<Vec<ImageId>>,
-    visitors: Vec<Vec<ImageId>>,
+    signs: Vec<u64>,
+    means: Vec<[i8; NARROW]>,
+    steps: Vec<f32>,
+    members: Vec<Vec<Row>>,
+    visitors: Vec<Vec<Row>>,
     /// Members of all.
     len: usize,
 }
@@ -79,14 +85,17 @@ impl Cells {
     /// No cells yet, for vectors around such a centre.
     pub(super) fn around(centre: Vec<f32>) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(NARROW as u64);
-        let mut sign = || if random.next_u32() & 1 == 0 { 1.0 } else { -1.0 };
-        let directions = (0..NARROW * centre.len()).map(|_| sign()).collect();
+        let mut sign = || if random.next_u32() & 1 == 0 { 1 } else { -1 };
+        let directions: Vec<i8> = (0..NARROW * centre.len()).map(|_| sign()).collect();
+        let narrow_centre = project(&directions, &Asked::of(&centre));
         Self {
             centre,
+            narrow_centre,
             directions,
-            signs: Vec::new(),
             sums: Vec::new(),
-            scales: Vec::new(),
+            signs: Vec::new(),
+            means: Vec::new(),
+            steps: Vec::new(),
             members: Vec::new(),
             visitors: Vec::new(),
             len: 0,
@@ -107,23 +116,23 @@ impl Cells {
     }
 
     /// Finds a vector its place. One of an image that has a place already must be taken from it before.
-    pub(super) fn put(&mut self, id: ImageId, unit: &[f32]) -> Placed {
+    pub(super) fn put(&mut self, row: Row, unit: &Asked) -> Placed {
         let narrow = self.narrow(unit);
         let nearest = self.nearest(&narrow);
         let joins = |(cosine, cell): &&(f32, u32)| *cosine >= self.bar() && self.members[*cell as usize].len() < FULL;
-        let (own, moved) = match nearest.first().filter(joins) {
+        let (own, moved) = match nearest.iter().find(joins) {
             Some((_, cell)) => (*cell, self.teach(*cell, &narrow)),
             None => (self.start(narrow), true),
         };
         let visits = |cell: &u32| *cell != own && self.visitors[*cell as usize].len() < VISITORS;
         let others = nearest.iter().map(|(_, cell)| *cell).filter(visits);
         let cells: Vec<u32> = std::iter::once(own).chain(others).take(LISTED).collect();
-        self.list(id, &cells);
+        self.list(row, &cells);
         Placed { cells, moved }
     }
 
     /// Images that may be near, some of them more than once.
-    pub(super) fn near(&self, unit: &[f32]) -> Vec<ImageId> {
+    pub(super) fn near(&self, unit: &Asked) -> Vec<Row> {
         let nearest = self.nearest(&self.narrow(unit));
         let members = nearest.iter().flat_map(|(_, cell)| &self.members[*cell as usize]);
         let visitors = nearest.iter().take(1).flat_map(|(_, cell)| &self.visitors[*cell as usize]);
@@ -140,10 +149,10 @@ impl Cells {
     }
 
     /// Enters a vector where it was before. False where it was nowhere, or too many cells are missing.
-    pub(super) fn relist(&mut self, id: ImageId, cells: &[u32]) -> bool {
+    pub(super) fn relist(&mut self, row: Row, cells: &[u32]) -> bool {
         let known = !cells.is_empty() && cells.iter().all(|cell| self.reach(*cell as usize + 1));
         if known {
-            self.list(id, cells);
+            self.list(row, cells);
         }
         known
     }
@@ -158,18 +167,18 @@ impl Cells {
     }
 
     /// Takes a vector from the cells it is listed in.
-    pub(super) fn forget(&mut self, id: ImageId, cells: &[u32]) {
+    pub(super) fn forget(&mut self, row: Row, cells: &[u32]) {
         for cell in cells {
-            self.members[*cell as usize].retain(|member| *member != id);
-            self.visitors[*cell as usize].retain(|visitor| *visitor != id);
+            self.members[*cell as usize].retain(|member| *member != row);
+            self.visitors[*cell as usize].retain(|visitor| *visitor != row);
         }
         self.len -= 1;
     }
 
-    fn list(&mut self, id: ImageId, cells: &[u32]) {
+    fn list(&mut self, row: Row, cells: &[u32]) {
         if let Some((own, visited)) = cells.split_first() {
-            self.members[*own as usize].push(id);
-            visited.iter().for_each(|cell| self.visitors[*cell as usize].push(id));
+            self.members[*own as usize].push(row);
+            visited.iter().for_each(|cell| self.visitors[*cell as usize].push(row));
         }
         self.len += 1;
     }
@@ -182,7 +191,9 @@ impl Cells {
 
     fn start(&mut self, sum: Narrow) -> u32 {
         self.signs.push(signs(&sum));
-        self.scales.push(scale(&sum));
+        let (mean, step) = mean(&sum);
+        self.means.push(mean);
+        self.steps.push(step);
         self.sums.push(sum);
         self.members.push(Vec::new());
         self.visitors.push(Vec::new());
@@ -196,29 +207,27 @@ impl Cells {
         if learns {
             let sum = &mut self.sums[cell];
             sum.iter_mut().zip(narrow).for_each(|(sum, number)| *sum += number);
-            (self.signs[cell], self.scales[cell]) = (signs(sum), scale(sum));
+            self.signs[cell] = signs(sum);
+            (self.means[cell], self.steps[cell]) = mean(sum);
         }
         learns
     }
 
     /// Without the centre, projected, of length 1.
-    fn narrow(&self, unit: &[f32]) -> Narrow {
-        let rest: Vec<f32> = unit.iter().zip(&self.centre).map(|(number, centre)| number - centre).collect();
-        let mut narrow = [0.0; NARROW];
-        for (number, direction) in narrow.iter_mut().zip(self.directions.chunks_exact(rest.len())) {
-            *number = dot(&rest, direction);
-        }
-        let scale = scale(&narrow);
-        narrow.map(|number| number * scale)
+    fn narrow(&self, unit: &Asked) -> Narrow {
+        let mut narrow = project(&self.directions, unit);
+        narrow.iter_mut().zip(&self.narrow_centre).for_each(|(number, centre)| *number -= centre);
+        of_length_1(&narrow)
     }
 
     /// The nearest cells and their cosines, nearest first.
     fn nearest(&self, narrow: &Narrow) -> Vec<(f32, u32)> {
         let distances = distances(&self.signs, signs(narrow));
         let rivals = within(&distances, radius_of(&distances, RIVALS));
+        let narrow = Asked::of(narrow);
         let mut nearest = Vec::with_capacity(LISTED + 1);
         for cell in rivals {
-            let cosine = self.scales[cell] * dot(narrow, &self.sums[cell]);
+            let cosine = narrow.product(&self.means[cell]) * narrow.step * self.steps[cell];
             if nearest.len() < LISTED || nearest.last().is_some_and(|(least, _)| cosine > *least) {
                 let place = nearest.partition_point(|(other, _)| *other >= cosine);
                 nearest.insert(place, (cosine, cell as u32));
@@ -250,20 +259,35 @@ fn radius_of(distances: &[u8], wanted: usize) -> u8 {
 
 #[multiversion(targets = "simd")]
 fn count_within(distances: &[u8], most: u8) -> usize {
-    let count = |some: &[u8]| some.iter().map(|distance| u8::from(*distance <= most)).sum::<u8>();
-    distances.chunks(usize::from(u8::MAX)).map(|some| usize::from(count(some))).sum()
+    let mut all = 0;
+    for some in distances.chunks(usize::from(u8::MAX)) {
+        let mut count = 0;
+        for distance in some {
+            count += u8::from(*distance <= most);
+        }
+        all += usize::from(count);
+    }
+    all
 }
 
 /// The places of those within a distance.
 #[multiversion(targets = "simd")]
 fn within(distances: &[u8], most: u8) -> Vec<usize> {
     let mut places = Vec::with_capacity(2 * RIVALS);
-    for (row, some) in distances.chunks(ROW).enumerate() {
-        if some.iter().fold(false, |any, distance| any | (*distance <= most)) {
-            let near = some.iter().enumerate().filter(|(_, distance)| **distance <= most);
-            places.extend(near.map(|(place, _)| row * ROW + place));
+    let (rows, rest) = distances.as_chunks::<ROW>();
+    for (row, some) in rows.iter().enumerate() {
+        // A bit for each: made in one go, and most have none.
+        let mut near = 0_u64;
+        for (place, distance) in some.iter().enumerate() {
+            near |= u64::from(*distance <= most) << place;
+        }
+        while near > 0 {
+            places.push(row * ROW + near.trailing_zeros() as usize);
+            near &= near - 1;
         }
     }
+    let before = rows.len() * ROW;
+    places.extend((before..distances.len()).filter(|place| rest[place - before] <= most));
     places
 }
 
@@ -271,14 +295,27 @@ fn signs(narrow: &Narrow) -> u64 {
     narrow[..SIGNS].iter().fold(0, |signs, number| signs << 1 | u64::from(*number > 0.0))
 }
 
-/// One over the length; 0 for what has none.
-fn scale(narrow: &Narrow) -> f32 {
-    let length = dot(narrow, narrow).sqrt();
-    if length > 0.0 { length.recip() } else { 0.0 }
+/// Of length 1, but of what has none.
+fn of_length_1(narrow: &Narrow) -> Narrow {
+    let length = narrow.iter().map(|number| number * number).sum::<f32>().sqrt();
+    let scale = if length > 0.0 { length.recip() } else { 0.0 };
+    narrow.map(|number| number * scale)
 }
 
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    aview1(a).dot(&aview1(b))
+/// The mean that has such a sum, of length 1 and rounded, and the size of a step.
+fn mean(sum: &Narrow) -> ([i8; NARROW], f32) {
+    let mut mean = [0; NARROW];
+    let step = round(&of_length_1(sum), &mut mean).step;
+    (mean, step)
+}
+
+fn project(directions: &[i8], vector: &Asked) -> Narrow {
+    let mut projected = [0.0; NARROW];
+    let numbers = directions.len() / NARROW;
+    for (number, direction) in projected.iter_mut().zip(directions.chunks_exact(numbers)) {
+        *number = vector.product(direction) * vector.step;
+    }
+    projected
 }
 
 #[cfg(test)]
@@ -287,6 +324,10 @@ mod tests {
     use crate::contract::sample;
 
     const NUMBERS: u64 = 96;
+
+    fn dot(a: &[f32], b: &[f32]) -> f32 {
+        a.iter().zip(b).map(|(a, b)| a * b).sum()
+    }
 
     /// A vector near those of the same family.
     fn unit(family: u64, n: u64, spread: f32) -> Vec<f32> {
@@ -297,10 +338,14 @@ mod tests {
         vector.iter().map(|number| number * scale).collect()
     }
 
+    fn asked(family: u64, n: u64, spread: f32) -> Asked {
+        Asked::of(&unit(family, n, spread))
+    }
+
     /// So many vectors of families of thirty.
     fn families(vectors: u64) -> (Cells, Vec<Placed>) {
         let mut cells = Cells::around(unit(0, 0, 0.0).iter().map(|_| (NUMBERS as f32).sqrt().recip()).collect());
-        let placed = (0..vectors).map(|n| cells.put(sample::id(n), &unit(n / 30, n, 0.7))).collect();
+        let placed = (0..vectors).map(|n| cells.put(n as Row, &asked(n / 30, n, 0.7))).collect();
         (cells, placed)
     }
 
@@ -310,11 +355,11 @@ mod tests {
         let (cells, _) = families(VECTORS);
         let (mut found, mut read) = (0, 0);
         for n in (0..VECTORS).step_by(60) {
-            let mut near = cells.near(&unit(n / 30, 1 << 30 | n, 0.7));
+            let mut near = cells.near(&asked(n / 30, 1 << 30 | n, 0.7));
             near.sort_unstable();
             near.dedup();
             read += near.len();
-            found += (n..n + 30).filter(|n| near.binary_search(&sample::id(*n)).is_ok()).count();
+            found += (n..n + 30).filter(|n| near.binary_search(&(*n as Row)).is_ok()).count();
         }
         assert!(found >= 2_910, "{found} of 3,000");
         assert!(read < 40_000, "{read} read for 3,000");
@@ -327,13 +372,13 @@ mod tests {
         let (mut cells, _) = families(3_000);
         let mut odd = 0;
         for n in 0..100 {
-            let [one, other] = [unit(n, 1 << 31 | n, 0.7), unit(n, 1 << 32 | n, 0.7)];
-            let [one_id, other_id] = [sample::id(10_000 + n), sample::id(20_000 + n)];
-            cells.put(one_id, &one);
-            cells.put(other_id, &other);
-            let finds = |vector: &[f32], id| cells.near(vector).contains(&id);
-            odd += u32::from(finds(&one, other_id) != finds(&other, one_id));
-            assert!(finds(&one, one_id) && finds(&other, other_id), "{n}");
+            let [one, other] = [asked(n, 1 << 31 | n, 0.7), asked(n, 1 << 32 | n, 0.7)];
+            let [one_row, other_row] = [10_000 + n as Row, 20_000 + n as Row];
+            cells.put(one_row, &one);
+            cells.put(other_row, &other);
+            let finds = |vector: &Asked, row| cells.near(vector).contains(&row);
+            odd += u32::from(finds(&one, other_row) != finds(&other, one_row));
+            assert!(finds(&one, one_row) && finds(&other, other_row), "{n}");
         }
         assert!(odd <= 3, "of {odd} pairs only one finds the other");
     }
@@ -343,9 +388,9 @@ mod tests {
     fn in_a_crowd_only_some_are_read() {
         let (mut cells, _) = families(3_000);
         for n in 0..20_000 {
-            cells.put(sample::id(100_000 + n), &unit(7, 1 << 33 | n, 0.05));
+            cells.put(100_000 + n as Row, &asked(7, 1 << 33 | n, 0.05));
         }
-        let near = cells.near(&unit(7, 1 << 34, 0.05));
+        let near = cells.near(&asked(7, 1 << 34, 0.05));
         assert!((100..=5_120).contains(&near.len()), "{} of 20,000", near.len());
     }
 
@@ -355,12 +400,12 @@ mod tests {
         let mut again = Cells::around(cells.centre().to_vec());
         (0..cells.count() as u32).for_each(|cell| assert!(again.restore(cell, *cells.sum(cell))));
         for (n, placed) in placed.iter().enumerate() {
-            assert!(again.relist(sample::id(n as u64), &placed.cells), "{n}");
+            assert!(again.relist(n as Row, &placed.cells), "{n}");
         }
-        assert!(!again.relist(sample::id(1), &[1 << 30]) && !again.relist(sample::id(1), &[]));
+        assert!(!again.relist(1, &[1 << 30]) && !again.relist(1, &[]));
         assert_eq!((&again.members, &again.visitors, again.len), (&cells.members, &cells.visitors, cells.len));
         for n in 0..100 {
-            let query = unit(n, 1 << 35 | n, 0.7);
+            let query = asked(n, 1 << 35 | n, 0.7);
             assert_eq!(again.near(&query), cells.near(&query), "{n}");
         }
     }
@@ -373,9 +418,9 @@ mod tests {
             assert!(again.restore(cell, *cells.sum(cell)));
         }
         assert_eq!((again.count(), again.sum(6)), (cells.count(), cells.sum(6)));
-        assert!(again.relist(sample::id(1), &[6, cells.count() as u32]), "the last one is missing, too");
+        assert!(again.relist(1, &[6, cells.count() as u32]), "the last one is missing, too");
         for n in 0..500 {
-            again.put(sample::id(n), &unit(n / 30, n, 0.7));
+            again.put(n as Row, &asked(n / 30, n, 0.7));
         }
         assert!(again.members[5].is_empty());
     }
@@ -384,9 +429,9 @@ mod tests {
     fn what_was_forgotten_is_not_found() {
         let (mut cells, placed) = families(500);
         let before = cells.len;
-        cells.forget(sample::id(70), &placed[70].cells);
+        cells.forget(70, &placed[70].cells);
         let mut listed = cells.members.iter().chain(&cells.visitors).flatten();
-        assert!(!listed.any(|id| *id == sample::id(70)));
+        assert!(!listed.any(|row| *row == 70));
         assert_eq!(cells.len, before - 1);
     }
 
@@ -414,8 +459,8 @@ mod tests {
     fn a_vector_that_is_all_centre_has_a_place_too() {
         let centre = unit(1, 1, 0.0);
         let mut cells = Cells::around(centre.clone());
-        cells.put(sample::id(1), &centre);
-        cells.put(sample::id(2), &unit(2, 2, 0.5));
-        assert!(cells.near(&centre).contains(&sample::id(1)));
+        cells.put(1, &Asked::of(&centre));
+        cells.put(2, &asked(2, 2, 0.5));
+        assert!(cells.near(&Asked::of(&centre)).contains(&1));
     }
 }

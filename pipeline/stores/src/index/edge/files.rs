@@ -25,7 +25,7 @@ use super::engine::guard;
 use crate::{fault, index::STORE};
 
 /// Goes up when points are laid out in another way.
-const LAYOUT: u32 = 5;
+const LAYOUT: u32 = 6;
 const MADE: &str = "made.json";
 /// Bytes that must stay free on the disk. The engine writes through mapped memory, where a full disk is a signal that
 /// kills the process instead of an error; so nothing is written near the end.

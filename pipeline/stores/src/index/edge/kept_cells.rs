@@ -6,13 +6,15 @@
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use dih_core::{ImageId, ports::StoreError};
+use dih_core::{ImageId, event::VectorSpace, ports::StoreError};
 use fjall::{Database, Keyspace, OwnedWriteBatch};
 
 use super::{
     cells::{Cells, Narrow, Placed},
     files::Home,
     records::keyspace,
+    rounded::Asked,
+    table::{Row, Table},
     words,
 };
 use crate::{fault, index::STORE};
@@ -27,23 +29,23 @@ pub(super) struct KeptCells {
 }
 
 impl KeptCells {
-    /// `numbers`: of each space, how many a vector has.
     pub(super) fn open(
         home: Arc<Home>,
         database: Database,
-        numbers: impl Iterator<Item = usize>,
+        table: &Table,
+        spaces: &[(VectorSpace, usize)],
     ) -> Result<Self, StoreError> {
         let open = |name| keyspace(&database, name).map_err(|e| home.fault("open the cells", e));
         let (cells, listings) = (open("cells")?, open("listings")?);
         let mut kept = Self { home, database, cells, listings, spaces: Vec::new() };
-        for (place, numbers) in numbers.enumerate() {
-            let cells = kept.load(place as u8, numbers)?;
+        for (place, (_, numbers)) in spaces.iter().enumerate() {
+            let cells = kept.load(place as u8, table, *numbers)?;
             kept.spaces.push(RwLock::new(cells));
         }
         Ok(kept)
     }
 
-    fn load(&self, place: u8, numbers: usize) -> Result<Option<Cells>, StoreError> {
+    fn load(&self, place: u8, table: &Table, numbers: usize) -> Result<Option<Cells>, StoreError> {
         let fault = |e| self.home.fault("read the cells", e);
         let unreadable = || fault::corrupt(STORE, "cells", "an entry is none of ours");
         let Some(centre) = self.cells.get([place]).map_err(fault)? else { return Ok(None) };
@@ -62,8 +64,8 @@ impl KeptCells {
         }
         for entry in self.listings.prefix([place]) {
             let (key, listing) = entry.into_inner().map_err(fault)?;
-            let id = words::id_of(&key).ok_or_else(unreadable)?;
-            if !cells.relist(id, &numbers_of(&listing)) {
+            let row = words::id_of(&key).and_then(|id| table.row(id)).ok_or_else(unreadable)?;
+            if !cells.relist(row, &numbers_of(&listing)) {
                 return Err(unreadable());
             }
         }
@@ -76,7 +78,7 @@ impl KeptCells {
     }
 
     /// Images worth comparing with a vector, some more than once. None: all are.
-    pub(super) fn near(&self, place: usize, unit: &[f32]) -> Option<Vec<ImageId>> {
+    pub(super) fn near(&self, place: usize, unit: &Asked) -> Option<Vec<Row>> {
         self.read(place).as_ref().map(|cells| cells.near(unit))
     }
 
@@ -84,6 +86,7 @@ impl KeptCells {
     pub(super) fn begin(
         &self,
         place: usize,
+        table: &Table,
         pages: impl Iterator<Item = Result<Vec<(ImageId, Vec<f32>)>, StoreError>>,
     ) -> Result<(), StoreError> {
         let mut pages = pages.peekable();
@@ -93,8 +96,10 @@ impl KeptCells {
         batch.insert(&self.cells, [place as u8], bytes(cells.centre()));
         for page in pages {
             for (id, unit) in page? {
-                let placed = cells.put(id, &unit);
-                self.write(&mut batch, place, id, &cells, &placed);
+                if let Some(row) = table.row(id) {
+                    let placed = cells.put(row, &Asked::of(&unit));
+                    self.write(&mut batch, place, id, &cells, &placed);
+                }
             }
         }
         batch.commit().map_err(|e| self.home.fault("begin cells", e))?;
@@ -107,16 +112,16 @@ impl KeptCells {
         &self,
         batch: &mut OwnedWriteBatch,
         place: usize,
-        id: ImageId,
+        (id, row): (ImageId, Row),
         unit: &[f32],
     ) -> Result<(), StoreError> {
         let mut space = self.change(place);
         let Some(cells) = space.as_mut() else { return Ok(()) };
         let before = self.listings.get(vector_key(place, id)).map_err(|e| self.home.fault("read a listing", e))?;
         if let Some(before) = before {
-            cells.forget(id, &numbers_of(&before));
+            cells.forget(row, &numbers_of(&before));
         }
-        let placed = cells.put(id, unit);
+        let placed = cells.put(row, &Asked::of(unit));
         self.write(batch, place, id, cells, &placed);
         Ok(())
     }

@@ -7,16 +7,17 @@
 //! Power    as with files: a commit leaves the moment of writing to the operating system, or waits for the disk when the
 //!          index is opened as synced.
 //! Weak at  one process only; from [`Tuning::cells_from`] images on a vector search goes by some of them only ([`cells`]), and may
-//!          miss a neighbour. What it finds has its exact cosine.
+//!          miss a neighbour, and by rounded numbers ([`held`]), so that its cosines are off by .001 or so.
 
 mod bits;
 mod cells;
 mod engine;
 mod files;
-mod flat;
+mod held;
 mod kept_cells;
 mod points;
 mod records;
+mod rounded;
 #[cfg(feature = "qdrant")]
 mod stamped;
 mod table;
@@ -26,7 +27,6 @@ mod vectors;
 mod words;
 
 use std::{
-    collections::HashSet,
     path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
@@ -45,15 +45,10 @@ use tokio::{sync::Semaphore, task};
 use self::{
     files::Home,
     records::Records,
-    table::{LATE_MAX, Wanted},
+    table::{LATE_MAX, Row, Wanted},
     vectors::Vectors,
 };
-use super::{STORE, check_space, is_near, nearest_first, normalised, not_found};
-
-/// Neighbours asked for beyond those that are wanted, because some may be in another state.
-const SLACK: usize = 16;
-/// Most neighbours asked for: beyond it some in the right state may be missed among so many in the wrong one.
-const ASKED_MAX: usize = 16_384;
+use super::{COSINE_TOLERANCE, STORE, check_space, nearest_first, normalised};
 
 /// When it does what it does now and then. Tests make it do so all the time.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +82,7 @@ pub struct EdgeIndex {
 }
 
 struct Parts {
-    records: Records,
+    records: Arc<Records>,
     vectors: Vectors,
     late_max: usize,
 }
@@ -118,11 +113,10 @@ impl EdgeIndex {
         synced: bool,
         tuning: Tuning,
     ) -> Result<Self, StoreError> {
-        let config = points::config(spaces);
-        let home = Arc::new(Home::open(directory, spaces, &config)?);
+        let home = Arc::new(Home::open(directory, spaces, &points::config(spaces))?);
         let database = home.database()?;
-        let vectors = Vectors::open(home.clone(), database.clone(), spaces, config, tuning)?;
-        let records = Records::open(home, database, synced)?;
+        let records = Arc::new(Records::open(home.clone(), database.clone(), synced)?);
+        let vectors = Vectors::open(home, database, records.clone(), spaces, tuning)?;
         let threads = std::thread::available_parallelism().map_or(2, |n| n.get() * 2);
         Ok(Self {
             parts: Arc::new(Parts { records, vectors, late_max: tuning.late_max }),
@@ -238,15 +232,7 @@ impl Index for EdgeIndex {
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {
         self.check(space, Some(vector.len()))?;
         let (unit, space) = (normalised(id, vector)?, space.clone());
-        self.blocking("store a vector", move |parts| {
-            parts.records.table().state(id).ok_or_else(|| not_found(id))?;
-            if parts.vectors.put(id, &space, unit)? {
-                parts.records.count_put(id, parts.vectors.place(&space));
-            }
-            parts.records.wrote();
-            Ok(())
-        })
-        .await
+        self.blocking("store a vector", move |parts| parts.vectors.put(id, &space, &unit)).await
     }
 
     async fn vector(&self, id: ImageId, space: &VectorSpace) -> Result<Option<Vec<f32>>, StoreError> {
@@ -321,7 +307,7 @@ impl Index for EdgeIndex {
 
 impl Parts {
     /// All that come late enough. None where these are many, or any will do.
-    fn late(&self, wanted: Wanted) -> Option<Vec<ImageId>> {
+    fn late(&self, wanted: Wanted) -> Option<Vec<Row>> {
         wanted.after.and_then(|after| self.records.table().after(after, self.late_max))
     }
 
@@ -331,64 +317,17 @@ impl Parts {
         unit: &[f32],
         cosine_min: f32,
         wanted: Wanted,
-        late: Option<Vec<ImageId>>,
+        late: Option<Vec<Row>>,
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
         let candidates = late.or_else(|| self.vectors.candidates(space, unit));
-        let near = match candidates {
-            Some(candidates) => self.near_among(candidates, space, unit, wanted, limit)?,
-            None => self.near_of_all(space, unit, cosine_min, wanted, limit)?,
-        };
-        Ok(nearest_first(near, cosine_min, limit))
-    }
-
-    /// The nearest of those that are wanted.
-    fn near_among(
-        &self,
-        candidates: Vec<ImageId>,
-        space: &VectorSpace,
-        unit: &[f32],
-        wanted: Wanted,
-        limit: usize,
-    ) -> Result<Vec<NearVector>, StoreError> {
-        let ids: HashSet<ImageId> = {
-            let table = self.records.table();
-            candidates.into_iter().filter(|id| table.has(*id, wanted)).collect()
-        };
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let found = self.vectors.near(space, unit, limit, Some(ids.into_iter().collect()))?;
-        Ok(self.summaries(found, space, wanted))
-    }
-
-    /// Asks for more until enough of those that are found are wanted.
-    fn near_of_all(
-        &self,
-        space: &VectorSpace,
-        unit: &[f32],
-        cosine_min: f32,
-        wanted: Wanted,
-        limit: usize,
-    ) -> Result<Vec<NearVector>, StoreError> {
-        let mut asked = limit + SLACK;
-        loop {
-            let found = self.vectors.near(space, unit, asked, None)?;
-            let all = found.len() < asked || found.last().is_none_or(|(_, cosine)| !is_near(*cosine, cosine_min));
-            let near = self.summaries(found, space, wanted);
-            let enough = near.iter().filter(|near| is_near(near.cosine, cosine_min)).count() >= limit;
-            if all || enough || asked >= ASKED_MAX {
-                return Ok(near);
-            }
-            asked *= 4;
-        }
-    }
-
-    /// Those that are wanted.
-    fn summaries(&self, found: Vec<(ImageId, f32)>, space: &VectorSpace, wanted: Wanted) -> Vec<NearVector> {
+        let candidates = self.records.table().wanted(candidates, wanted);
+        let near = self.vectors.near(space, unit, &candidates, limit, cosine_min - COSINE_TOLERANCE);
         let (table, space) = (self.records.table(), self.vectors.place(space));
-        let wanted = found.into_iter().filter(|(id, _)| table.has(*id, wanted));
-        let near = |(id, cosine)| Some(NearVector { image: table.summary(id)?, cosine, put: table.put(id, space) });
-        wanted.filter_map(near).collect()
+        // One may have changed since.
+        let near = near.into_iter().filter(|(row, _)| table.is_wanted(*row, wanted));
+        let near =
+            near.map(|(row, cosine)| NearVector { image: table.summary(row), cosine, put: table.put(row, space) });
+        Ok(nearest_first(near.collect(), cosine_min, limit))
     }
 }

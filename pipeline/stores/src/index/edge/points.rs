@@ -6,36 +6,23 @@ use std::collections::HashMap;
 
 use dih_core::{ImageId, event::VectorSpace};
 use qdrant_edge::{
-    Condition, Distance, EdgeConfig, EdgeVectorParams, Filter, NamedQuery, PointId, PointInsertOperations,
-    PointOperations, PointStruct, PointVectorsPersisted, QuantizationConfig, QuantizationSearchParams, QueryEnum,
-    ScrollRequest, SearchParams, SearchRequest, UpdateOperation, UpdateVectorsOp, Vector, VectorInternal,
-    VectorOperations, VectorPersisted, VectorStructInternal, VectorStructPersisted, Vectors, WalOptions,
-    WithPayloadInterface, WithVector,
-    external::serde_json::{self, Value},
+    Distance, EdgeConfig, EdgeVectorParams, PointId, PointInsertOperations, PointOperations, PointStruct,
+    PointVectorsPersisted, ScrollRequest, UpdateOperation, UpdateVectorsOp, Vector, VectorInternal, VectorOperations,
+    VectorPersisted, VectorStructInternal, VectorStructPersisted, Vectors, WalOptions, WithPayloadInterface,
+    WithVector, external::serde_json::Value,
 };
 
 /// Bytes of one file of the engine's log, which stays mapped into memory.
 pub(super) const LOG_FILE_BYTES: usize = 8 << 20;
-/// Neighbours by their sketches that are compared as they are, for each one that is wanted.
-const OVERSAMPLING: f64 = 2.0;
 
-/// There is one segment, that takes writes, and no graph: the engine is never asked to optimize.
+/// There is one segment, that takes writes, and no graph: the engine is asked neither to optimize nor to search.
 pub(super) fn config(spaces: &[(VectorSpace, usize)]) -> EdgeConfig {
     let mut config = EdgeConfig::builder().on_disk_payload(true);
     for (space, numbers) in spaces {
         let params = EdgeVectorParams::builder(*numbers, Distance::Cosine).on_disk(true).build();
         config = config.vector(&space.0, params);
     }
-    config
-        .quantization_config(sketches())
-        .wal_options(WalOptions { segment_capacity: LOG_FILE_BYTES, ..WalOptions::default() })
-        .build()
-}
-
-/// Beside each vector the engine keeps a sketch of it in memory, by which it searches.
-fn sketches() -> QuantizationConfig {
-    let config = serde_json::json!({ "turbo": { "always_ram": true, "bits": "bits2" } });
-    serde_json::from_value(config).expect("the engine reads its own configuration")
+    config.wal_options(WalOptions { segment_capacity: LOG_FILE_BYTES, ..WalOptions::default() }).build()
 }
 
 pub(super) fn point_id(id: ImageId) -> PointId {
@@ -64,27 +51,6 @@ pub(super) fn update(id: ImageId, space: &str, vector: Vec<f32>) -> UpdateOperat
     let points = vec![PointVectorsPersisted { id: point_id(id), vector: VectorStructPersisted::Named(vector) }];
     let update = UpdateVectorsOp { points, update_filter: None };
     UpdateOperation::VectorOperation(VectorOperations::UpdateVectors(update))
-}
-
-/// The nearest of these, or of all. `exact`: by their vectors, not by sketches.
-pub(super) fn nearest(
-    space: &str,
-    vector: Vec<f32>,
-    limit: usize,
-    exact: bool,
-    of: Option<impl Iterator<Item = ImageId>>,
-) -> SearchRequest {
-    let sketches = QuantizationSearchParams { ignore: false, rescore: Some(true), oversampling: Some(OVERSAMPLING) };
-    SearchRequest {
-        query: QueryEnum::Nearest(NamedQuery { query: vector.into(), using: Some(space.into()) }),
-        filter: of.map(|ids| Filter::new_must(Condition::HasId(ids.map(point_id).collect()))),
-        params: Some(SearchParams { exact, quantization: Some(sketches), ..SearchParams::default() }),
-        limit,
-        offset: 0,
-        with_payload: Some(WithPayloadInterface::Bool(false)),
-        with_vector: None,
-        score_threshold: None,
-    }
 }
 
 /// Up to so many points from one on, with their vectors of one space.

@@ -27,7 +27,7 @@ use lru::LruCache;
 
 use super::{
     files::Home,
-    table::{Head, States, Table, Wanted},
+    table::{Head, Row, States, Table, Wanted},
     words,
 };
 use crate::{
@@ -99,8 +99,8 @@ impl Records {
     }
 
     /// Of a vector that can be found by now.
-    pub(super) fn count_put(&self, id: ImageId, space: usize) {
-        self.table.write().unwrap_or_else(PoisonError::into_inner).count_put(id, space);
+    pub(super) fn count_put(&self, row: Row, space: usize) {
+        self.table.write().unwrap_or_else(PoisonError::into_inner).count_put(row, space);
     }
 
     pub(super) fn get(&self, id: ImageId) -> Result<Option<Record>, StoreError> {
@@ -135,7 +135,7 @@ impl Records {
     #[cfg(feature = "qdrant")]
     pub(super) fn claim_stamped(&self, record: &Record, stamps: &[i64]) -> Result<(), StoreError> {
         let _turn = self.turn("claim an image")?;
-        let held = self.table().state(record.id()).is_some();
+        let held = self.table().row(record.id()).is_some();
         match held {
             true => Ok(()),
             false => self.write(record.clone(), None, stamps).map(drop),

@@ -91,101 +91,100 @@ pub(super) struct Near {
     pub(super) query: usize,
 }
 
-/// All images, by column; a place in one column is the same in all.
+/// Where an image is in the table, as long as the index is open. No image has another's.
+pub(super) type Row = u32;
+
+/// All images, by column.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    places: HashMap<ImageId, u32>,
+    rows: HashMap<ImageId, Row>,
     ids: Vec<ImageId>,
     fingerprints: Bits,
     orders: Vec<UploadSeq>,
-    by_order: BTreeSet<(UploadSeq, u32)>,
+    by_order: BTreeSet<(UploadSeq, Row)>,
     states: Vec<u8>,
     clusters: Vec<Option<ImageId>>,
     labels: Vec<Arc<[Label]>>,
     /// Each that occurs, once.
     label_sets: HashSet<Arc<[Label]>>,
     repeats: HashMap<ImageId, BTreeSet<ImageId>>,
-    /// By space: which vector since the index was opened it was, by place; 0 of those before.
+    /// By space: which vector since the index was opened it was, by row; 0 of those before.
     puts: Vec<Vec<u64>>,
     put: u64,
 }
 
 impl Table {
+    pub(super) fn row(&self, id: ImageId) -> Option<Row> {
+        self.rows.get(&id).copied()
+    }
+
     pub(super) fn fingerprint(&self, id: ImageId) -> Option<Fingerprint> {
-        Some(Fingerprint(self.fingerprints.get(self.place(id)?)))
+        Some(Fingerprint(self.fingerprints.get(self.row(id)? as usize)))
     }
 
-    pub(super) fn state(&self, id: ImageId) -> Option<State> {
-        Some(State::ALL[usize::from(self.states[self.place(id)?])])
+    pub(super) fn summary(&self, row: Row) -> Summary {
+        let at = row as usize;
+        Summary {
+            id: self.ids[at],
+            order: self.orders[at],
+            state: State::ALL[usize::from(self.states[at])],
+            labels: self.labels[at].clone(),
+            cluster: self.clusters[at],
+        }
     }
 
-    pub(super) fn summary(&self, id: ImageId) -> Option<Summary> {
-        let place = self.place(id)?;
-        Some(Summary {
-            id,
-            order: self.orders[place],
-            state: State::ALL[usize::from(self.states[place])],
-            labels: self.labels[place].clone(),
-            cluster: self.clusters[place],
-        })
+    pub(super) fn is_wanted(&self, row: Row, Wanted { states, after }: Wanted) -> bool {
+        states.has_code(self.states[row as usize]) && after.is_none_or(|after| self.orders[row as usize] > after)
     }
 
-    pub(super) fn has(&self, id: ImageId, wanted: Wanted) -> bool {
-        self.place(id).is_some_and(|place| self.is_wanted(place, wanted))
-    }
-
-    fn is_wanted(&self, place: usize, Wanted { states, after }: Wanted) -> bool {
-        states.has_code(self.states[place]) && after.is_none_or(|after| self.orders[place] > after)
+    /// Of some, or of all, those that are wanted, each once.
+    pub(super) fn wanted(&self, of: Option<Vec<Row>>, wanted: Wanted) -> Vec<Row> {
+        let mut rows = of.unwrap_or_else(|| (0..self.ids.len() as Row).collect());
+        rows.retain(|row| self.is_wanted(*row, wanted));
+        rows.sort_unstable();
+        rows.dedup();
+        rows
     }
 
     /// All that come after an upload in the order. None where there are more than `most`.
-    pub(super) fn after(&self, order: UploadSeq, most: usize) -> Option<Vec<ImageId>> {
-        let places = self.places_after(order, most)?;
-        Some(places.into_iter().map(|place| self.ids[place as usize]).collect())
-    }
-
-    fn places_after(&self, order: UploadSeq, most: usize) -> Option<Vec<u32>> {
-        let after = self.by_order.range((Bound::Excluded((order, u32::MAX)), Bound::Unbounded));
-        let places: Vec<u32> = after.take(most + 1).map(|(_, place)| *place).collect();
-        (places.len() <= most).then_some(places)
+    pub(super) fn after(&self, order: UploadSeq, most: usize) -> Option<Vec<Row>> {
+        let after = self.by_order.range((Bound::Excluded((order, Row::MAX)), Bound::Unbounded));
+        let rows: Vec<Row> = after.take(most + 1).map(|(_, row)| *row).collect();
+        (rows.len() <= most).then_some(rows)
     }
 
     /// Counts a vector that can be found by now, and could not before.
-    pub(super) fn count_put(&mut self, id: ImageId, space: usize) {
-        let Some(place) = self.place(id) else { return };
+    pub(super) fn count_put(&mut self, row: Row, space: usize) {
         let spaces = self.puts.len().max(space + 1);
         self.puts.resize_with(spaces, Vec::new);
         let puts = &mut self.puts[space];
-        puts.resize(puts.len().max(place + 1), 0);
+        puts.resize(puts.len().max(row as usize + 1), 0);
         self.put += 1;
-        puts[place] = self.put;
+        puts[row as usize] = self.put;
     }
 
     /// Which vector of all it was; None of those before the index was opened.
-    pub(super) fn put(&self, id: ImageId, space: usize) -> Option<u64> {
-        self.puts.get(space)?.get(self.place(id)?).copied().filter(|put| *put > 0)
-    }
-
-    fn place(&self, id: ImageId) -> Option<usize> {
-        self.places.get(&id).map(|place| *place as usize)
+    pub(super) fn put(&self, row: Row, space: usize) -> Option<u64> {
+        self.puts.get(space)?.get(row as usize).copied().filter(|put| *put > 0)
     }
 
     /// Enters an image, or what changed of it; `repeated` is whom it repeated before.
     pub(super) fn set(&mut self, id: ImageId, head: &Head, repeated: Option<ImageId>) {
         let labels = self.label_set(&head.labels);
-        match self.place(id) {
-            Some(place) => {
-                self.by_order.remove(&(self.orders[place], place as u32));
-                self.by_order.insert((head.order, place as u32));
-                self.orders[place] = head.order;
-                self.states[place] = code(head.state);
-                self.clusters[place] = head.cluster;
-                self.labels[place] = labels;
+        match self.row(id) {
+            Some(row) => {
+                let at = row as usize;
+                self.by_order.remove(&(self.orders[at], row));
+                self.by_order.insert((head.order, row));
+                self.orders[at] = head.order;
+                self.states[at] = code(head.state);
+                self.clusters[at] = head.cluster;
+                self.labels[at] = labels;
             }
             None => {
-                let place = u32::try_from(self.ids.len()).expect("an index holds less than 2^32 images");
-                self.places.insert(id, place);
-                self.by_order.insert((head.order, place));
+                let row = Row::try_from(self.ids.len()).expect("an index holds less than 2^32 images");
+                self.rows.insert(id, row);
+                self.by_order.insert((head.order, row));
                 self.ids.push(id);
                 self.fingerprints.push(head.fingerprint.0);
                 self.orders.push(head.order);
@@ -226,16 +225,16 @@ impl Table {
     /// Those within `radius` bits of any query, nearest first, each once.
     pub(super) fn near(&self, queries: &[Fingerprint], radius: u32, wanted: Wanted, limit: usize) -> Vec<Near> {
         let queries: Vec<u64> = queries.iter().map(|query| query.0).collect();
-        let late = wanted.after.and_then(|after| self.places_after(after, LATE_MAX));
+        let late = wanted.after.and_then(|after| self.after(after, LATE_MAX));
         let hits = match late {
             Some(late) => self.fingerprints.near_among(late.into_iter(), &queries, radius),
             None => self.fingerprints.near(&queries, radius),
         };
-        let hits = hits.into_iter().filter(|hit| self.is_wanted(hit.place as usize, wanted));
+        let hits = hits.into_iter().filter(|hit| self.is_wanted(hit.row, wanted));
         let near = hits.map(|hit| Near {
             distance: hit.distance,
-            order: self.orders[hit.place as usize],
-            id: self.ids[hit.place as usize],
+            order: self.orders[hit.row as usize],
+            id: self.ids[hit.row as usize],
             query: hit.query,
         });
         let mut near: Vec<_> = near.collect();
@@ -268,7 +267,7 @@ mod tests {
         for n in [1, 2] {
             table.set(sample::id(n), &Head { labels: head.labels.to_vec().into(), ..head.clone() }, None);
         }
-        let [one, other] = [1, 2].map(|n| table.summary(sample::id(n)).expect("is entered").labels);
+        let [one, other] = [1, 2].map(|n| table.summary(table.row(sample::id(n)).expect("is entered")).labels);
         assert!(Arc::ptr_eq(&one, &other) && !one.is_empty());
     }
 
@@ -279,12 +278,15 @@ mod tests {
         for n in [5, 3, 9, 7] {
             table.set(sample::id(n), &Head { order: UploadSeq(n), ..head.clone() }, None);
         }
-        let ids = |all: &[u64]| Some(all.iter().map(|n| sample::id(*n)).collect::<Vec<_>>());
-        assert_eq!(table.after(UploadSeq(5), 2), ids(&[7, 9]));
+        let rows = |all: &[u64]| all.iter().map(|n| table.row(sample::id(*n))).collect::<Option<Vec<_>>>();
+        assert_eq!(table.after(UploadSeq(5), 2), rows(&[7, 9]));
         assert_eq!(table.after(UploadSeq(5), 1), None);
         table.set(sample::id(9), &Head { order: UploadSeq(2), ..head }, None);
-        assert_eq!(table.after(UploadSeq(5), 1), ids(&[7]));
-        assert_eq!(table.after(UploadSeq(9), 0), ids(&[]));
+        let row = table.row(sample::id(7));
+        assert_eq!(
+            (table.after(UploadSeq(5), 1), table.after(UploadSeq(9), 0)),
+            (row.map(|row| vec![row]), Some(vec![]))
+        );
     }
 
     #[test]

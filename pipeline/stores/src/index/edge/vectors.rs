@@ -4,31 +4,34 @@
 //! Keeps    what the engine has not flushed yet in the keyspace `pending` of the records' database: the engine forgets what
 //!          it was not told to flush, and a flush costs too much for every commit.
 //! Crash    what was committed and not flushed is put in again when it is opened.
-//! How      while there are few, they are also in memory, and a search compares with [all](super::flat). From
-//!          [`super::Tuning::cells_from`] images on only with those that share a [cell](super::cells) with the query, by
-//!          *sketches* where these are many: a quarter of a byte a number, which the engine keeps in memory (TurboQuant, Zandieh
-//!          et al. 2025: turned by a random rotation, then rounded).
-//! Weak at  many: a search may miss a neighbour.
+//! How      a search compares with those that are in memory, [rounded](super::held): with all while they are few, and from
+//!          [`super::Tuning::cells_from`] images on with those that share a [cell](super::cells) with the query.
+//! Weak at  many: a search may miss a neighbour, and its cosines are off by .001 or so.
 
 use std::sync::{
-    Arc, PoisonError, RwLock, RwLockWriteGuard,
+    Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
     atomic::{AtomicU64, Ordering},
 };
 
 use dih_core::{ImageId, event::VectorSpace, ports::StoreError};
 use fjall::{Database, Keyspace};
-use qdrant_edge::{EdgeConfig, EdgeShard, OperationResult, WithPayloadInterface, WithVector};
+use qdrant_edge::{EdgeShard, OperationResult, WithPayloadInterface, WithVector};
 
 use super::{
     Tuning,
     engine::{Engine, Writer},
     files::Home,
-    flat::Flat,
+    held::Held,
     kept_cells::{KeptCells, bytes, floats, vector_key},
     points,
-    records::keyspace,
+    records::{Records, keyspace},
+    rounded::Asked,
+    table::Row,
 };
-use crate::{fault, index::STORE};
+use crate::{
+    fault,
+    index::{STORE, not_found},
+};
 
 /// Bytes that a number of a vector takes in the engine's log.
 const NUMBER_LOG_BYTES: usize = 5;
@@ -36,18 +39,18 @@ const NUMBER_LOG_BYTES: usize = 5;
 const BATCH: usize = 256;
 /// Vectors read in one go when all are read.
 const PAGE: usize = 4_096;
-/// Images up to which a search compares with all their vectors: that takes no longer than to go by their sketches.
-const EXACT_TO: usize = 512;
 
 pub(super) struct Vectors {
     engine: Engine,
     home: Arc<Home>,
     database: Database,
+    /// Where the images are listed.
+    records: Arc<Records>,
     pending: Keyspace,
     spaces: Vec<VectorSpace>,
     cells: KeptCells,
-    /// By the place of the space; None from where there are cells.
-    few: Vec<RwLock<Option<Flat>>>,
+    /// By the place of the space.
+    held: Vec<RwLock<Held>>,
     /// Images from which on there are cells.
     cells_from: u64,
     /// Images with a vector.
@@ -61,23 +64,24 @@ impl Vectors {
     pub(super) fn open(
         home: Arc<Home>,
         database: Database,
+        records: Arc<Records>,
         spaces: &[(VectorSpace, usize)],
-        config: EdgeConfig,
         tuning: Tuning,
     ) -> Result<Self, StoreError> {
         let pending = keyspace(&database, "pending").map_err(|e| home.fault("open the vectors", e))?;
-        let cells = KeptCells::open(home.clone(), database.clone(), spaces.iter().map(|(_, numbers)| *numbers))?;
-        let empty = |(place, (_, numbers)): (usize, &(_, usize))| (!cells.has(place)).then(|| Flat::new(*numbers));
-        let few = spaces.iter().enumerate().map(empty).map(RwLock::new).collect();
-        let engine = Engine::open(home.clone(), config, tuning.log_bytes_max)?;
+        let cells = KeptCells::open(home.clone(), database.clone(), &records.table(), spaces)?;
+        let empty = |(place, (_, numbers)): (usize, &(_, usize))| RwLock::new(Held::new(*numbers, !cells.has(place)));
+        let held = spaces.iter().enumerate().map(empty).collect();
+        let engine = Engine::open(home.clone(), points::config(spaces), tuning.log_bytes_max)?;
         let mut vectors = Self {
             engine,
             home,
             database,
+            records,
             pending,
             spaces: spaces.iter().map(|(space, _)| space.clone()).collect(),
             cells,
-            few,
+            held,
             cells_from: tuning.cells_from,
             len: AtomicU64::new(0),
             put: AtomicU64::new(0),
@@ -86,24 +90,28 @@ impl Vectors {
         vectors.put_pending()?;
         let info = vectors.engine.read("count vectors", |shard| Ok(shard.info()))?;
         vectors.len = AtomicU64::new(info.points_count as u64);
-        vectors.read_few()?;
+        vectors.read_all()?;
         Ok(vectors)
     }
 
-    /// Reads the vectors of the spaces that have few.
-    fn read_few(&self) -> Result<(), StoreError> {
+    fn read_all(&self) -> Result<(), StoreError> {
+        let table = self.records.table();
         for (place, space) in self.spaces.iter().enumerate() {
-            if let Some(few) = self.few(place).as_mut() {
-                for page in pages(&self.engine, space) {
-                    page?.iter().for_each(|(id, unit)| few.put(*id, unit));
-                }
+            let mut held = self.hold(place);
+            for page in pages(&self.engine, space) {
+                let rows = page?.into_iter().filter_map(|(id, unit)| Some((table.row(id)?, unit)));
+                rows.for_each(|(row, unit)| held.put(row, &unit));
             }
         }
         Ok(())
     }
 
-    fn few(&self, place: usize) -> RwLockWriteGuard<'_, Option<Flat>> {
-        self.few[place].write().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self, place: usize) -> RwLockReadGuard<'_, Held> {
+        self.held[place].read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hold(&self, place: usize) -> RwLockWriteGuard<'_, Held> {
+        self.held[place].write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts in again what a crash took from the engine.
@@ -115,7 +123,10 @@ impl Vectors {
             let (space, id) = key.split_first().ok_or_else(unreadable)?;
             let space = self.spaces.get(usize::from(*space)).ok_or_else(unreadable)?;
             let id = ImageId::from_bytes(id.try_into().map_err(|_| unreadable())?);
-            self.engine.write("put a vector in again", |writer| insert(writer, id, space, floats(&value)).map(drop))?;
+            self.engine.write("put a vector in again", |writer| {
+                let is_new = !writer.read("look for an image", |shard| exists(shard, id))?;
+                insert(writer, id, space, floats(&value), is_new)
+            })?;
             again += 1;
         }
         match again {
@@ -125,25 +136,29 @@ impl Vectors {
     }
 
     /// The vector of an image of which there is a record, in place of an earlier one. Findable when this returns, and safe
-    /// with the next commit of the database. True where it is the first one of the image.
-    pub(super) fn put(&self, id: ImageId, space: &VectorSpace, unit: Vec<f32>) -> Result<bool, StoreError> {
-        let place = self.place(space);
+    /// with the next commit of the database.
+    pub(super) fn put(&self, id: ImageId, space: &VectorSpace, unit: &[f32]) -> Result<(), StoreError> {
+        let (place, row) = (self.place(space), self.records.table().row(id));
+        let row = row.ok_or_else(|| not_found(id))?;
         self.engine.write("store a vector", |writer| {
             let mut batch = self.database.batch();
-            batch.insert(&self.pending, vector_key(place, id), bytes(&unit));
-            self.cells.put(&mut batch, place, id, &unit)?;
+            batch.insert(&self.pending, vector_key(place, id), bytes(unit));
+            self.cells.put(&mut batch, place, (id, row), unit)?;
             batch.commit().map_err(|e| self.home.fault("store a vector", e))?;
-            let is_new = insert(writer, id, space, unit.clone())?;
-            if let Some(few) = self.few(place).as_mut() {
-                few.put(id, &unit);
+            let is_new = !(0..self.spaces.len()).any(|place| self.held(place).has(row));
+            insert(writer, id, space, unit.to_vec(), is_new)?;
+            self.hold(place).put(row, unit);
+            self.records.wrote();
+            if is_new {
+                self.records.count_put(row, place);
             }
             let len = u64::from(is_new) + self.len.fetch_add(u64::from(is_new), Ordering::AcqRel);
             self.put.fetch_add(1, Ordering::AcqRel);
             if len >= self.cells_from && !self.cells.has(place) {
-                self.cells.begin(place, pages(&self.engine, space))?;
-                *self.few(place) = None;
+                self.cells.begin(place, &self.records.table(), pages(&self.engine, space))?;
+                self.hold(place).are_many();
             }
-            Ok(is_new)
+            Ok(())
         })
     }
 
@@ -161,28 +176,20 @@ impl Vectors {
     }
 
     /// Images worth comparing with a vector, some more than once. None: all are.
-    pub(super) fn candidates(&self, space: &VectorSpace, unit: &[f32]) -> Option<Vec<ImageId>> {
-        self.cells.near(self.place(space), unit)
+    pub(super) fn candidates(&self, space: &VectorSpace, unit: &[f32]) -> Option<Vec<Row>> {
+        self.cells.near(self.place(space), &Asked::of(unit))
     }
 
-    /// Up to `limit` images and their cosines, nearest first, each once; fewer only where there are no more. Of these, or of
-    /// all.
+    /// The nearest of these images, with their cosines; some others, too.
     pub(super) fn near(
         &self,
         space: &VectorSpace,
         unit: &[f32],
+        of: &[Row],
         limit: usize,
-        of: Option<Vec<ImageId>>,
-    ) -> Result<Vec<(ImageId, f32)>, StoreError> {
-        let few = self.few[self.place(space)].read().unwrap_or_else(PoisonError::into_inner);
-        if let (None, Some(few)) = (&of, &*few) {
-            return Ok(few.near(unit, limit));
-        }
-        drop(few);
-        let exact = of.as_ref().is_some_and(|of| of.len() <= EXACT_TO);
-        let search = points::nearest(&space.0, unit.to_vec(), limit, exact, of.map(Vec::into_iter));
-        let near = self.engine.read("search vectors", |shard| shard.search(search))?;
-        Ok(near.into_iter().filter_map(|point| Some((points::image_id(point.id)?, point.score))).collect())
+        cosine_min: f32,
+    ) -> Vec<(Row, f32)> {
+        self.held(self.place(space)).near(unit, of, limit, cosine_min)
     }
 
     /// Vectors that a crash would have to put in again.
@@ -229,17 +236,20 @@ fn pages<'a>(
     })
 }
 
-/// Whether it is the first vector of the image.
-fn insert(writer: &Writer<'_>, id: ImageId, space: &VectorSpace, unit: Vec<f32>) -> Result<bool, StoreError> {
-    let action = "store a vector";
+/// `is_new`: whether it is the first vector of the image.
+fn insert(
+    writer: &Writer<'_>,
+    id: ImageId,
+    space: &VectorSpace,
+    unit: Vec<f32>,
+    is_new: bool,
+) -> Result<(), StoreError> {
     let log_bytes = unit.len() * NUMBER_LOG_BYTES;
-    let is_new = !writer.read(action, |shard| exists(shard, id))?;
     let operation = match is_new {
         true => points::insert(id, &space.0, unit),
         false => points::update(id, &space.0, unit),
     };
-    writer.update(action, log_bytes, operation)?;
-    Ok(is_new)
+    writer.update("store a vector", log_bytes, operation)
 }
 
 fn exists(shard: &EdgeShard, id: ImageId) -> OperationResult<bool> {
