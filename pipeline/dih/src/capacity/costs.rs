@@ -18,7 +18,7 @@ pub const CORES_PER_REPLICA: f64 = 1.0;
 pub const FEATURES_BYTES: f64 = 14_000.0;
 /// A point of the index, its vector and its record.
 pub const INDEX_DISK_BYTES: f64 = 8_500.0;
-pub const INDEX_MEMORY_BYTES: f64 = 700.0;
+pub const INDEX_MEMORY_BYTES: f64 = 1_750.0;
 pub const INDEX_MEMORY_FLOOR_BYTES: f64 = 250e6;
 /// A verdict with its lineage.
 pub const LEDGER_BYTES: f64 = 2_000.0;

@@ -1,12 +1,12 @@
 //! Which vectors are worth comparing with one, among millions: those that share a cell with it. Pure.
 //!
 //! Takes    vectors of length 1 of one space, as they come. Gives, for a vector, the rows of the images that may be near it.
-//! How      a vector joins the *cell* whose mean is nearest and that is not full, or starts a cell where it is far from all (leader clustering,
-//!          Hartigan, *Clustering Algorithms*, 1975; running means, MacQueen 1967), and visits the next few. Two meet where
-//!          one has joined a cell that the other joined or visits. So of two each finds the other, whichever came first,
-//!          but for the few between whom a cell was started.
+//! How      a vector joins the *cell* whose mean is nearest and that is not full, or starts a cell where it is far from all
+//!          (leader clustering, Hartigan, *Clustering Algorithms*, 1975; running means, MacQueen 1967), and visits the next few.
+//!          Two meet where one has joined a cell that the other joined or visits. So of two each finds the other, whichever
+//!          came first, but for the few between whom a cell was started.
 //! Means    are of [`NARROW`] numbers: the vectors without their common part, projected at random (Achlioptas 2003). They are
-//!          compared by the signs of [`SIGNS`] numbers (Charikar 2002), the [`RIVALS`] best as they are.
+//!          compared by the signs of [`SIGNS`] numbers (Charikar 2002), the [`RIVALS`] best with their numbers rounded.
 //! Memory   16 bytes a vector, 750 a cell; there is one for [`SHARE`] vectors, about.
 //! Weak at  low cosines: of neighbours above .7 it misses 1 in 1,000, of those between .5 and .6 half.
 
@@ -27,7 +27,7 @@ pub(super) const NARROW: usize = 128;
 const SIGNS: usize = u64::BITS as usize;
 /// Cells that a vector joins or visits.
 const LISTED: usize = 4;
-/// Cells whose means are compared as they are.
+/// Cells whose means are compared by more than signs.
 const RIVALS: usize = 512;
 /// Cells looked at in one go.
 const ROW: usize = u64::BITS as usize;
