@@ -321,13 +321,17 @@ impl Parts {
         limit: usize,
     ) -> Result<Vec<NearVector>, StoreError> {
         let candidates = late.or_else(|| self.vectors.candidates(space, unit));
-        let candidates = self.records.table().wanted(candidates, wanted);
-        let near = self.vectors.near(space, unit, &candidates, limit, cosine_min - COSINE_TOLERANCE);
-        let (table, space) = (self.records.table(), self.vectors.place(space));
-        // One may have changed since.
-        let near = near.into_iter().filter(|(row, _)| table.is_wanted(*row, wanted));
-        let near =
-            near.map(|(row, cosine)| NearVector { image: table.summary(row), cosine, put: table.put(row, space) });
-        Ok(nearest_first(near.collect(), cosine_min, limit))
+        loop {
+            let of = self.records.table().wanted(candidates.clone(), wanted);
+            let near = self.vectors.near(space, unit, &of, limit, cosine_min - COSINE_TOLERANCE);
+            let (table, space) = (self.records.table(), self.vectors.place(space));
+            if near.iter().any(|(row, _)| !table.is_wanted(*row, wanted)) {
+                continue; // it has changed since, and left room for another
+            }
+            let near = near.into_iter();
+            let near =
+                near.map(|(row, cosine)| NearVector { image: table.summary(row), cosine, put: table.put(row, space) });
+            return Ok(nearest_first(near.collect(), cosine_min, limit));
+        }
     }
 }

@@ -97,7 +97,7 @@ impl Vectors {
     fn read_all(&self) -> Result<(), StoreError> {
         let table = self.records.table();
         for (place, space) in self.spaces.iter().enumerate() {
-            let mut held = self.hold(place);
+            let mut held = self.change_held(place);
             for page in pages(&self.engine, space) {
                 let rows = page?.into_iter().filter_map(|(id, unit)| Some((table.row(id)?, unit)));
                 rows.for_each(|(row, unit)| held.put(row, &unit));
@@ -110,7 +110,7 @@ impl Vectors {
         self.held[place].read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hold(&self, place: usize) -> RwLockWriteGuard<'_, Held> {
+    fn change_held(&self, place: usize) -> RwLockWriteGuard<'_, Held> {
         self.held[place].write().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,7 +147,7 @@ impl Vectors {
             batch.commit().map_err(|e| self.home.fault("store a vector", e))?;
             let is_new = !(0..self.spaces.len()).any(|place| self.held(place).has(row));
             insert(writer, id, space, unit.to_vec(), is_new)?;
-            self.hold(place).put(row, unit);
+            self.change_held(place).put(row, unit);
             self.records.wrote();
             if is_new {
                 self.records.count_put(row, place);
@@ -156,7 +156,7 @@ impl Vectors {
             self.put.fetch_add(1, Ordering::AcqRel);
             if len >= self.cells_from && !self.cells.has(place) {
                 self.cells.begin(place, &self.records.table(), pages(&self.engine, space))?;
-                self.hold(place).are_many();
+                self.change_held(place).are_many();
             }
             Ok(())
         })
