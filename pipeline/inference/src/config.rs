@@ -45,8 +45,8 @@ pub struct Config {
     pub library: Option<PathBuf>,
     /// `cpu`, `cuda` or `tensorrt`. A GPU that cannot be used stops the start; there is no silent fall back to the CPU.
     pub provider: Provider,
-    /// Sessions, each with a thread and a copy of the weights. 0: one a core on the CPU, two on a GPU (one copies while
-    /// the other computes).
+    /// Sessions, each with a thread and a copy of the weights. 0: one a core on the CPU, three on a GPU (one copies while
+    /// the others compute).
     pub sessions: usize,
     /// Most pictures in a batch. 0: 1 on the CPU, where a batch only costs more time a picture, and 16 on a GPU, where more
     /// go no faster.
@@ -84,7 +84,7 @@ impl Config {
     pub(crate) fn session_count(&self) -> usize {
         match (self.sessions, self.provider) {
             (0, Provider::Cpu) => thread::available_parallelism().map_or(1, Into::into),
-            (0, _) => 2,
+            (0, _) => 3,
             (n, _) => n,
         }
     }
