@@ -5,8 +5,8 @@
 //! How      a fingerprint is cut into pieces, and pieces have allowances of flipped bits. Of two that differ by at most `r`
 //!          bits, one piece at least keeps its allowance if these, and one for each piece, add up to `r + 1`. So only those
 //!          are compared that share a piece within its allowance: 17,000 of a million random ones at a radius of 12.
-//! Reads    for a try one line of the cache: of each of sixteen fingerprints 32 bits, by which most are told apart. Only what
-//!          is near by these is compared whole.
+//! Reads    for a try one line of the cache: of each of fifteen fingerprints 32 bits, by which most are told apart, and where
+//!          there are more. Only what is near by these is compared whole.
 //! Memory   40 to 60 bytes a fingerprint, and 34 MB from [`LONGER_FROM`] on.
 //! Weak at  a radius above 16 or so, where as many would be tried as there are: then all are compared.
 
@@ -14,7 +14,7 @@ use std::hint::black_box;
 
 use multiversion::multiversion;
 
-use super::table::Row;
+use super::{pages::Lists, table::Row};
 
 /// Bits of the pieces, from the lowest on: more and shorter pieces need fewer tries, of which each finds more.
 const PIECES: [&[u32]; 2] = [&[13, 13, 13, 13, 12], &[16; 4]];
@@ -29,8 +29,12 @@ const TRY_COST: usize = 30;
 
 /// Values that are fetched together.
 const TOUCHED: usize = 16;
-/// Fingerprints in a block.
-const BLOCK: usize = 16;
+/// Fingerprints in a block, which is a line of the cache and one more: of each the bits that follow the piece; the block that
+/// goes on, or 0; the row of each; how many there are.
+const BLOCK: usize = 15;
+const NEXT: usize = BLOCK;
+const ROWS: usize = NEXT + 1;
+const LEN: usize = ROWS + BLOCK;
 
 /// A fingerprint within the radius: its row in the table, its distance to the nearest query, and which that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,23 +56,13 @@ pub(super) struct Bits {
 struct Piece {
     shift: u32,
     bits: u32,
-    /// By value: how many there are, and the block where the last of them is.
-    lens: Vec<u32>,
+    /// By value: the block where the last of them is.
     lasts: Vec<u32>,
-    /// The first one of each value in their order, then those that were needed besides; and which goes on where one is full.
-    blocks: Vec<Block>,
-    nexts: Vec<u32>,
+    /// The first one of each value in their order, then those that were needed besides.
+    blocks: Lists<u32>,
     /// Patterns of flipped bits, those with the fewest first, and how many of them flip at most 0, 1, … bits.
     flips: Vec<u32>,
     counts: [usize; FLIPS_MAX + 1],
-}
-
-/// Of some fingerprints the bits that follow the piece, and their rows. What follows the last one is 0.
-#[derive(Clone, Debug, Default)]
-#[repr(align(128))]
-struct Block {
-    rests: [u32; BLOCK],
-    rows: [Row; BLOCK],
 }
 
 impl Bits {
@@ -147,30 +141,13 @@ impl Bits {
     }
 }
 
-impl Block {
-    /// The first so many of it whose other bits differ by at most so many.
-    fn near(&self, len: usize, rest: u32, most: u32, found: &mut impl FnMut(Row)) {
-        if any_within(&self.rests, rest, most) {
-            let all = self.rests.iter().zip(&self.rows).take(len);
-            all.filter(|(known, _)| (*known ^ rest).count_ones() <= most).for_each(|(_, row)| found(*row));
-        }
-    }
-}
-
 impl Piece {
     fn new(shift: u32, bits: u32) -> Self {
         let (flips, counts) = flips(bits);
-        let values = 1 << bits;
-        Self {
-            shift,
-            bits,
-            lens: vec![0; values],
-            lasts: (0..values as u32).collect(),
-            blocks: vec![Block::default(); values],
-            nexts: vec![0; values],
-            flips,
-            counts,
-        }
+        let mut blocks = Lists::of(LEN + 1);
+        (0..1 << bits).for_each(|_| _ = blocks.push());
+        let lasts = (0..1 << bits).collect();
+        Self { shift, bits, lasts, blocks, flips, counts }
     }
 
     fn value(&self, fingerprint: u64) -> usize {
@@ -184,46 +161,40 @@ impl Piece {
 
     fn push(&mut self, row: Row, fingerprint: u64) {
         let (value, rest) = (self.value(fingerprint), self.rest(fingerprint));
-        let len = self.lens[value] as usize;
-        if len > 0 && len.is_multiple_of(BLOCK) {
-            let added = self.blocks.len() as u32;
-            self.nexts[self.lasts[value] as usize] = added;
-            self.lasts[value] = added;
-            self.blocks.push(Block::default());
-            self.nexts.push(0);
-        }
-        let block = &mut self.blocks[self.lasts[value] as usize];
-        (block.rests[len % BLOCK], block.rows[len % BLOCK]) = (rest, row);
-        self.lens[value] += 1;
+        let last = self.lasts[value] as usize;
+        let block = match self.blocks.get(last)[LEN] as usize {
+            BLOCK => {
+                let added = self.blocks.len() as u32;
+                self.blocks.get_mut(last)[NEXT] = added;
+                self.lasts[value] = added;
+                self.blocks.push()
+            }
+            _ => self.blocks.get_mut(last),
+        };
+        let len = block[LEN] as usize;
+        (block[len], block[ROWS + len]) = (rest, row);
+        block[LEN] += 1;
     }
 
     /// Those that may be within the radius, by the bits that are looked at, of those whose piece differs from that of `wanted`
     /// by one of the patterns.
     fn near(&self, wanted: u64, flips: &[u32], radius: u32, mut found: impl FnMut(Row)) {
         let (value, rest) = (self.value(wanted), self.rest(wanted));
-        let mut tried = Vec::with_capacity(2 * TOUCHED);
+        let mut tried = Vec::with_capacity(TOUCHED);
         for flips in flips.chunks(TOUCHED) {
-            tried.clear();
-            for flip in flips.iter().filter(|flip| flip.count_ones() <= radius) {
-                let most = radius - flip.count_ones();
-                tried.extend(self.blocks_of(value ^ *flip as usize).map(|(block, len)| (block, len, most)));
-            }
-            // All are on their way from memory at once, before the first is compared.
-            black_box(tried.iter().fold(0, |all, (block, ..)| all ^ block.rests[0]));
-            for (block, len, most) in &tried {
-                block.near(*len, rest, *most, &mut found);
+            let flips = flips.iter().filter(|flip| flip.count_ones() <= radius);
+            tried.extend(flips.map(|flip| (value ^ *flip as usize, radius - flip.count_ones())));
+            while !tried.is_empty() {
+                // All are on their way from memory at once, before the first is compared.
+                black_box(tried.iter().fold(0, |all, (block, _)| all ^ self.blocks.get(*block)[NEXT]));
+                tried.retain_mut(|(at, most)| {
+                    let block = self.blocks.get(*at);
+                    near_in(block, rest, *most, &mut found);
+                    *at = block[NEXT] as usize;
+                    *at > 0
+                });
             }
         }
-    }
-
-    /// The blocks of a value, and how many fingerprints each has.
-    fn blocks_of(&self, value: usize) -> impl Iterator<Item = (&Block, usize)> {
-        let (mut at, mut left) = (value, self.lens[value] as usize);
-        std::iter::from_fn(move || {
-            let found = (left > 0).then(|| (&self.blocks[at], left.min(BLOCK)))?;
-            (at, left) = (self.nexts[at] as usize, left - found.1);
-            Some(found)
-        })
     }
 
     /// The patterns that flip at most so many bits; None where they are too many to be listed.
@@ -232,9 +203,18 @@ impl Piece {
     }
 }
 
+/// Those of a block whose other bits differ by at most so many.
+fn near_in(block: &[u32], rest: u32, most: u32, found: &mut impl FnMut(Row)) {
+    // With the number of the next block, which is no more than a look in vain.
+    if block.first_chunk().is_some_and(|line| any_within(line, rest, most)) {
+        let all = block.iter().zip(&block[ROWS..]).take(block[LEN] as usize);
+        all.filter(|(known, _)| (*known ^ rest).count_ones() <= most).for_each(|(_, row)| found(*row));
+    }
+}
+
 #[multiversion(targets = "simd")]
-fn any_within(rests: &[u32; BLOCK], wanted: u32, most: u32) -> bool {
-    rests.iter().fold(false, |any, rest| any | ((rest ^ wanted).count_ones() <= most))
+fn any_within(line: &[u32; ROWS], wanted: u32, most: u32) -> bool {
+    line.iter().fold(false, |any, rest| any | ((rest ^ wanted).count_ones() <= most))
 }
 
 /// Bits by which each of so many pieces may differ, so that of two fingerprints within the radius one piece keeps its

@@ -57,6 +57,8 @@ pub(super) type Narrow = [f32; NARROW];
 pub(super) struct Placed {
     /// The cell it joined, and those it visits.
     pub(super) cells: Vec<u32>,
+    /// Those that are nearest to it, nearest first.
+    pub(super) nearest: Vec<u32>,
     /// Whether the sum of the one it joined has changed.
     pub(super) moved: bool,
 }
@@ -120,22 +122,33 @@ impl Cells {
         let narrow = self.narrow(unit);
         let nearest = self.nearest(&narrow);
         let joins = |(cosine, cell): &&(f32, u32)| *cosine >= self.bar() && self.members[*cell as usize].len() < FULL;
-        let (own, moved) = match nearest.iter().find(joins) {
-            Some((_, cell)) => (*cell, self.teach(*cell, &narrow)),
-            None => (self.start(narrow), true),
+        let joined = nearest.iter().find(joins).map(|(_, cell)| *cell);
+        let mut nearest: Vec<u32> = nearest.into_iter().map(|(_, cell)| cell).collect();
+        let (own, moved) = match joined {
+            Some(cell) => (cell, self.teach(cell, &narrow)),
+            None => {
+                let started = self.start(narrow);
+                nearest.insert(0, started);
+                nearest.truncate(LISTED);
+                (started, true)
+            }
         };
         let visits = |cell: &u32| *cell != own && self.visitors[*cell as usize].len() < VISITORS;
-        let others = nearest.iter().map(|(_, cell)| *cell).filter(visits);
+        let others = nearest.iter().copied().filter(visits);
         let cells: Vec<u32> = std::iter::once(own).chain(others).take(LISTED).collect();
         self.list(row, &cells);
-        Placed { cells, moved }
+        Placed { cells, nearest, moved }
     }
 
-    /// Images that may be near, some of them more than once.
-    pub(super) fn near(&self, unit: &Asked) -> Vec<Row> {
-        let nearest = self.nearest(&self.narrow(unit));
-        let members = nearest.iter().flat_map(|(_, cell)| &self.members[*cell as usize]);
-        let visitors = nearest.iter().take(1).flat_map(|(_, cell)| &self.visitors[*cell as usize]);
+    /// The cells that are nearest to a vector, nearest first.
+    pub(super) fn nearest_of(&self, unit: &Asked) -> Vec<u32> {
+        self.nearest(&self.narrow(unit)).into_iter().map(|(_, cell)| cell).collect()
+    }
+
+    /// Images that may be near a vector that has such nearest cells, some of them more than once.
+    pub(super) fn near(&self, nearest: &[u32]) -> Vec<Row> {
+        let members = nearest.iter().flat_map(|cell| &self.members[*cell as usize]);
+        let visitors = nearest.iter().take(1).flat_map(|cell| &self.visitors[*cell as usize]);
         members.chain(visitors).copied().collect()
     }
 
@@ -342,6 +355,10 @@ mod tests {
         Asked::of(&unit(family, n, spread))
     }
 
+    fn near(cells: &Cells, vector: &Asked) -> Vec<Row> {
+        cells.near(&cells.nearest_of(vector))
+    }
+
     /// So many vectors of families of thirty.
     fn families(vectors: u64) -> (Cells, Vec<Placed>) {
         let mut cells = Cells::around(unit(0, 0, 0.0).iter().map(|_| (NUMBERS as f32).sqrt().recip()).collect());
@@ -355,7 +372,7 @@ mod tests {
         let (cells, _) = families(VECTORS);
         let (mut found, mut read) = (0, 0);
         for n in (0..VECTORS).step_by(60) {
-            let mut near = cells.near(&asked(n / 30, 1 << 30 | n, 0.7));
+            let mut near = near(&cells, &asked(n / 30, 1 << 30 | n, 0.7));
             near.sort_unstable();
             near.dedup();
             read += near.len();
@@ -376,7 +393,7 @@ mod tests {
             let [one_row, other_row] = [10_000 + n as Row, 20_000 + n as Row];
             cells.put(one_row, &one);
             cells.put(other_row, &other);
-            let finds = |vector: &Asked, row| cells.near(vector).contains(&row);
+            let finds = |vector: &Asked, row| near(&cells, vector).contains(&row);
             odd += u32::from(finds(&one, other_row) != finds(&other, one_row));
             assert!(finds(&one, one_row) && finds(&other, other_row), "{n}");
         }
@@ -390,7 +407,7 @@ mod tests {
         for n in 0..20_000 {
             cells.put(100_000 + n as Row, &asked(7, 1 << 33 | n, 0.05));
         }
-        let near = cells.near(&asked(7, 1 << 34, 0.05));
+        let near = near(&cells, &asked(7, 1 << 34, 0.05));
         assert!((100..=5_120).contains(&near.len()), "{} of 20,000", near.len());
     }
 
@@ -406,7 +423,7 @@ mod tests {
         assert_eq!((&again.members, &again.visitors, again.len), (&cells.members, &cells.visitors, cells.len));
         for n in 0..100 {
             let query = asked(n, 1 << 35 | n, 0.7);
-            assert_eq!(again.near(&query), cells.near(&query), "{n}");
+            assert_eq!(near(&again, &query), near(&cells, &query), "{n}");
         }
     }
 
@@ -461,6 +478,6 @@ mod tests {
         let mut cells = Cells::around(centre.clone());
         cells.put(1, &Asked::of(&centre));
         cells.put(2, &asked(2, 2, 0.5));
-        assert!(cells.near(&Asked::of(&centre)).contains(&1));
+        assert!(near(&cells, &Asked::of(&centre)).contains(&1));
     }
 }

@@ -13,14 +13,13 @@ use std::collections::HashMap;
 use ndarray::aview1;
 
 use super::{
+    pages::Lists,
     rounded::{Asked, Kept, round},
     table::Row,
 };
 
 /// Standard deviations by which a product may be off.
 const MARGIN: f32 = 6.0;
-/// Bytes that are made room for in one go. What is not used of them takes no memory.
-const CHUNK_BYTES: usize = 16 << 20;
 
 /// In place of the vector of a row without one.
 const NONE: u32 = u32::MAX;
@@ -28,13 +27,10 @@ const NONE: u32 = u32::MAX;
 /// See the head of this file.
 #[derive(Debug)]
 pub(super) struct Held {
-    /// Numbers of a vector.
-    numbers: usize,
     /// By row: which of the vectors it has, or [`NONE`].
     vectors: Vec<u32>,
-    /// By vector: its numbers, rounded, so many vectors in each chunk.
-    chunks: Vec<Vec<i8>>,
-    a_chunk: usize,
+    /// By vector: its numbers, rounded, and what is kept besides.
+    numbers: Lists<i8>,
     kept: Vec<Kept>,
     /// As they are; None once they are many.
     exact: Option<HashMap<Row, Vec<f32>>>,
@@ -42,14 +38,7 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new(numbers: usize, are_few: bool) -> Self {
-        Self {
-            numbers,
-            vectors: Vec::new(),
-            chunks: Vec::new(),
-            a_chunk: (CHUNK_BYTES / numbers.max(1)).max(1),
-            kept: Vec::new(),
-            exact: are_few.then(HashMap::new),
-        }
+        Self { vectors: Vec::new(), numbers: Lists::of(numbers), kept: Vec::new(), exact: are_few.then(HashMap::new) }
     }
 
     /// From now on they are many.
@@ -59,18 +48,12 @@ impl Held {
 
     /// Holds a vector, in place of an earlier one of the image.
     pub(super) fn put(&mut self, row: Row, unit: &[f32]) {
-        let vector = self.vector(row).unwrap_or(self.kept.len());
-        let (chunk, at) = self.at(vector);
-        if chunk == self.chunks.len() {
-            self.chunks.push(vec![0; self.a_chunk * self.numbers]);
-        }
-        let kept = round(unit, &mut self.chunks[chunk][at..at + self.numbers]);
-        match self.kept.get_mut(vector) {
-            Some(before) => *before = kept,
+        match self.vector(row) {
+            Some(vector) => self.kept[vector] = round(unit, self.numbers.get_mut(vector)),
             None => {
-                self.kept.push(kept);
                 self.vectors.resize(self.vectors.len().max(row as usize + 1), NONE);
-                self.vectors[row as usize] = vector as u32; // no more than there are rows
+                self.vectors[row as usize] = self.kept.len() as u32; // no more than there are rows
+                self.kept.push(round(unit, self.numbers.push()));
             }
         }
         if let Some(exact) = &mut self.exact {
@@ -97,7 +80,7 @@ impl Held {
                 promising.filter_map(|(row, _)| Some((row, dot(exact.get(&row)?, unit)))).collect()
             }
             None => {
-                let cosine = |vector| asked.cosine(self.numbers(vector), self.kept[vector]);
+                let cosine = |vector| asked.cosine(self.numbers.get(vector), self.kept[vector]);
                 promising(vectors.map(|(row, vector)| (row, (cosine(vector), 0.0))).collect(), wanted, cosine_min)
             }
         }
@@ -106,18 +89,8 @@ impl Held {
     /// The cosine, about, and by how much it may be off.
     fn about(&self, vector: usize, asked: &Asked) -> (f32, f32) {
         let step = self.kept[vector].step;
-        let product = asked.product(self.numbers(vector));
+        let product = asked.product(self.numbers.get(vector));
         (product * step * asked.step, MARGIN * step.hypot(asked.step) / 12_f32.sqrt())
-    }
-
-    fn numbers(&self, vector: usize) -> &[i8] {
-        let (chunk, at) = self.at(vector);
-        &self.chunks[chunk][at..at + self.numbers]
-    }
-
-    /// Which chunk a vector is in, and from where on.
-    fn at(&self, vector: usize) -> (usize, usize) {
-        (vector / self.a_chunk, vector % self.a_chunk * self.numbers)
     }
 }
 
@@ -219,19 +192,5 @@ mod tests {
         assert!(rounded.iter().any(|(row, rounded)| *rounded != cosine(*row)), "they are rounded");
         rounded.retain(|(_, cosine)| *cosine >= 0.8);
         assert_eq!(near(&held, &query, &rows, 500, 0.8), rounded);
-    }
-
-    #[test]
-    fn rows_of_any_chunk_are_found() {
-        let mut held = Held::new(CHUNK_BYTES / 2, true);
-        let vector = |at: usize| {
-            let mut vector = vec![0.0; CHUNK_BYTES / 2];
-            vector[at] = 1.0;
-            vector
-        };
-        [0, 1, 2, 5].into_iter().for_each(|row| held.put(row, &vector(row as usize)));
-        for row in [0, 1, 2, 5] {
-            assert_eq!(near(&held, &vector(row as usize), &[0, 1, 2, 3, 4, 5], 1, 0.5), [(row, 1.0)]);
-        }
     }
 }

@@ -4,10 +4,14 @@
 //!          cells it is listed in. In memory they are as [`Cells`].
 //! Crash    what was committed with a vector is there with it. After a write that failed a cell may be missing.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+};
 
 use dih_core::{ImageId, event::VectorSpace, ports::StoreError};
 use fjall::{Database, Keyspace, OwnedWriteBatch};
+use lru::LruCache;
 
 use super::{
     cells::{Cells, Narrow, Placed},
@@ -19,13 +23,22 @@ use super::{
 };
 use crate::{fault, index::STORE};
 
+/// Vectors whose nearest cells are remembered: a photo is put, and searched with soon afterwards.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(1_024).expect("is not 0");
+
 /// The cells of every space, by the place of the space. A space has none while it has few vectors.
 pub(super) struct KeptCells {
     home: Arc<Home>,
     database: Database,
     cells: Keyspace,
     listings: Keyspace,
-    spaces: Vec<RwLock<Option<Cells>>>,
+    spaces: Vec<Space>,
+}
+
+struct Space {
+    cells: RwLock<Option<Cells>>,
+    /// The nearest cells of those seen last, by [`Asked::key`]. They may have moved a little since.
+    nearest: Mutex<LruCache<u64, Vec<u32>>>,
 }
 
 impl KeptCells {
@@ -39,8 +52,8 @@ impl KeptCells {
         let (cells, listings) = (open("cells")?, open("listings")?);
         let mut kept = Self { home, database, cells, listings, spaces: Vec::new() };
         for (place, (_, numbers)) in spaces.iter().enumerate() {
-            let cells = kept.load(place as u8, table, *numbers)?;
-            kept.spaces.push(RwLock::new(cells));
+            let cells = RwLock::new(kept.load(place as u8, table, *numbers)?);
+            kept.spaces.push(Space { cells, nearest: Mutex::new(LruCache::new(REMEMBERED)) });
         }
         Ok(kept)
     }
@@ -79,7 +92,15 @@ impl KeptCells {
 
     /// Images worth comparing with a vector, some more than once. None: all are.
     pub(super) fn near(&self, place: usize, unit: &Asked) -> Option<Vec<Row>> {
-        self.read(place).as_ref().map(|cells| cells.near(unit))
+        let (space, key) = (self.read(place), unit.key());
+        let cells = space.as_ref()?;
+        let known = self.nearest(place).get(&key).cloned();
+        let nearest = known.unwrap_or_else(|| {
+            let nearest = cells.nearest_of(unit);
+            self.nearest(place).put(key, nearest.clone());
+            nearest
+        });
+        Some(cells.near(&nearest))
     }
 
     /// Makes the first cells of a space, from all its vectors so far.
@@ -121,8 +142,10 @@ impl KeptCells {
         if let Some(before) = before {
             cells.forget(row, &numbers_of(&before));
         }
-        let placed = cells.put(row, &Asked::of(unit));
+        let asked = Asked::of(unit);
+        let placed = cells.put(row, &asked);
         self.write(batch, place, id, cells, &placed);
+        self.nearest(place).put(asked.key(), placed.nearest);
         Ok(())
     }
 
@@ -136,11 +159,15 @@ impl KeptCells {
     }
 
     fn read(&self, place: usize) -> RwLockReadGuard<'_, Option<Cells>> {
-        self.spaces[place].read().unwrap_or_else(PoisonError::into_inner)
+        self.spaces[place].cells.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn nearest(&self, place: usize) -> MutexGuard<'_, LruCache<u64, Vec<u32>>> {
+        self.spaces[place].nearest.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn change(&self, place: usize) -> RwLockWriteGuard<'_, Option<Cells>> {
-        self.spaces[place].write().unwrap_or_else(PoisonError::into_inner)
+        self.spaces[place].cells.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

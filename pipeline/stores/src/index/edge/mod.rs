@@ -15,6 +15,7 @@ mod engine;
 mod files;
 mod held;
 mod kept_cells;
+mod pages;
 mod points;
 mod records;
 mod rounded;

@@ -1,5 +1,7 @@
 //! Vectors whose numbers are rounded to a byte: a quarter of the memory, and many to an instruction. Pure.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use multiversion::multiversion;
 
 /// Steps from zero to the largest number of a vector. Products add up within 32 bits to 130,000 numbers a vector.
@@ -27,6 +29,13 @@ impl Asked {
         let mut kept = vec![0; vector.len()];
         let Kept { step, scale } = round(vector, &mut kept);
         Self { numbers: kept.into_iter().map(i16::from).collect(), step, scale }
+    }
+
+    /// By which it is known again.
+    pub(super) fn key(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.numbers.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// With a vector that is kept, in steps of both.
