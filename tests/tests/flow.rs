@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path, process::Command};
 
 use anyhow::{Context, Result};
 use dih_tests::{Photo, Verdict, World, clothing, readers_python, repository, shared_data, write_csv};
+use serde_json::Value;
 
 fn count(verdicts: &[Verdict]) -> BTreeMap<&str, usize> {
     let mut counts = BTreeMap::new();
@@ -53,6 +54,10 @@ fn a_simulated_crowd_becomes_a_clean_data_set_and_a_model() -> Result<()> {
     assert!(counts.get("curated").is_some_and(|n| *n > 60), "{counts:?}");
     assert!(counts.get("duplicate").is_some_and(|n| *n > 5), "{counts:?}");
     assert!(counts.get("rejected").is_some_and(|n| *n > 0), "{counts:?}");
+    let by_state = world.run(&["count", "--by", "state", "--json"])?;
+    let states = by_state.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    let curated = states.iter().find(|line| line["value"] == "curated").context("curated")?;
+    assert_eq!(curated["photos"], counts["curated"], "{by_state}");
 
     world.run(&["datasets", "create", "crowd"])?;
     let cut = world.run_json(&["datasets", "cut", "crowd", "--json"])?;

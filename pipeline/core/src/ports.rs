@@ -147,6 +147,25 @@ pub struct Select {
     pub attributes: BTreeMap<String, String>,
 }
 
+/// What records are counted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Facet {
+    State,
+    /// Each of the image's labels.
+    Label,
+    /// Each of its attributes, with its value.
+    Attribute,
+}
+
+/// A value that some records have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// Whose value it is; of an attribute only.
+    pub key: Option<String>,
+    pub value: String,
+    pub records: u64,
+}
+
 /// Records in the order of their ids.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
@@ -213,6 +232,9 @@ pub trait Index: Send + Sync + fmt::Debug {
         with: Option<&VectorSpace>,
     ) -> Result<Page, StoreError>;
     async fn count(&self, select: &Select) -> Result<u64, StoreError>;
+    /// The values that selected records have, and how many have each: those that most have first, of equals by name; up to
+    /// `limit`.
+    async fn facet(&self, by: Facet, select: &Select, limit: usize) -> Result<Vec<Counted>, StoreError>;
     /// Makes all writes that returned before this call durable. Concurrent calls share one flush.
     async fn commit(&self) -> Result<(), StoreError>;
 }

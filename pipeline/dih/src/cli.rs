@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::commands::{
-    audit, bench, broker_guard, calibrate, capacity, config, datasets, dead, device, explain, import, models, run,
-    setup, simulate, submit, taxonomy, train, verdicts,
+    audit, bench, broker_guard, calibrate, capacity, config, count, datasets, dead, device, explain, import, models,
+    run, setup, simulate, submit, taxonomy, train, verdicts,
 };
 
 /// Turns a stream of labelled photos into clean, versioned data sets.
@@ -57,6 +57,8 @@ pub enum Command {
     Verdicts(verdicts::Cmd),
     /// Tell every decision about one photo.
     Explain(explain::Cmd),
+    /// Count the photos that are there, by label, state or attribute.
+    Count(count::Cmd),
     /// Make, cut, look at, copy out and check data sets.
     Datasets(datasets::Cmd),
     /// Train a classifier on a version of a data set.
@@ -113,6 +115,8 @@ mod tests {
             "dih explain 12",
             "dih explain e3b0c442-98fc-1c14-9afb-f4c8996fb924",
             "dih explain train/cat/a.jpg",
+            "dih count --json",
+            "dih count --by attribute --states curated,held --labels cat,dog --where country=DE --most 5",
             "dih datasets ls",
             "dih datasets show pets",
             "dih datasets create pets --labels cat,dog --where country=DE",
@@ -161,6 +165,8 @@ mod tests {
             "dih run fly",
             "dih submit a.jpg",
             "dih submit a.jpg --label a/b",
+            "dih count --by size",
+            "dih count --states fine",
             "dih datasets create Pets",
             "dih datasets create pets --descendants",
             "dih import photos --open-images oi",

@@ -71,8 +71,8 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
     use crate::commands::{
-        audit, bench, broker_guard, calibrate, capacity, config, datasets, dead, device, explain, import, models, run,
-        setup, simulate, submit, taxonomy, train, verdicts,
+        audit, bench, broker_guard, calibrate, capacity, config, count, datasets, dead, device, explain, import,
+        models, run, setup, simulate, submit, taxonomy, train, verdicts,
     };
     let command = match cli.command {
         // These must work whatever the configuration says.
@@ -91,6 +91,7 @@ async fn command(cli: Cli, out: &Out) -> anyhow::Result<Exit> {
         Command::Audit(cmd) => audit::run(&app, cmd).await,
         Command::Verdicts(cmd) => verdicts::run(&app, cmd).await,
         Command::Explain(cmd) => explain::run(&app, cmd).await,
+        Command::Count(cmd) => count::run(&app, cmd).await,
         Command::Datasets(cmd) => datasets::run(&app, cmd).await,
         Command::Train(cmd) => train::run(&app, cmd).await,
         Command::Dead(cmd) => dead::run(&app, cmd).await,

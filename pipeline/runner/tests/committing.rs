@@ -12,7 +12,7 @@ use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
     image::Fingerprint,
-    ports::{Among, Index, NearFingerprint, NearVector, Page, Select, StoreError},
+    ports::{Among, Counted, Facet, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
     topology::{DEAD, IMAGES, UPLOADS, VERDICTS},
 };
@@ -96,6 +96,10 @@ impl Index for OnlyCommits {
     }
 
     async fn count(&self, _: &Select) -> Result<u64, StoreError> {
+        unreachable!("{UNASKED}")
+    }
+
+    async fn facet(&self, _: Facet, _: &Select, _: usize) -> Result<Vec<Counted>, StoreError> {
         unreachable!("{UNASKED}")
     }
 

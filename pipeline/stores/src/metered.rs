@@ -16,7 +16,7 @@ use dih_core::{
     event::VectorSpace,
     image::Fingerprint,
     metrics::{STORE_CALL_SECONDS, STORE_ERRORS},
-    ports::{Among, Blobs, Index, LinkTo, NearFingerprint, NearVector, Page, Select, StoreError},
+    ports::{Among, Blobs, Counted, Facet, Index, LinkTo, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
 use tracing::Instrument;
@@ -124,6 +124,10 @@ impl Index for MeteredIndex {
 
     async fn count(&self, select: &Select) -> Result<u64, StoreError> {
         measured(INDEX, "count", self.0.count(select)).await
+    }
+
+    async fn facet(&self, by: Facet, select: &Select, limit: usize) -> Result<Vec<Counted>, StoreError> {
+        measured(INDEX, "facet", self.0.facet(by, select, limit)).await
     }
 
     async fn commit(&self) -> Result<(), StoreError> {

@@ -6,6 +6,7 @@ pub mod broker_guard;
 pub mod calibrate;
 pub mod capacity;
 pub mod config;
+pub mod count;
 pub mod datasets;
 pub mod dead;
 pub mod device;

@@ -7,7 +7,7 @@ use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
     image::Fingerprint,
-    ports::{Among, Index, NearFingerprint, NearVector, Page, Select, StoreError},
+    ports::{Among, Counted, Facet, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
 
@@ -112,6 +112,10 @@ impl<G: Gate> Index for Gated<G> {
 
     async fn count(&self, select: &Select) -> Result<u64, StoreError> {
         self.gate.read(self.index.count(select)).await
+    }
+
+    async fn facet(&self, by: Facet, select: &Select, limit: usize) -> Result<Vec<Counted>, StoreError> {
+        self.gate.read(self.index.facet(by, select, limit)).await
     }
 
     async fn commit(&self) -> Result<(), StoreError> {

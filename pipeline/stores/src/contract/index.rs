@@ -45,6 +45,7 @@ pub async fn index(make: impl AsyncFn() -> Store) {
         a_measure_that_is_no_number_is_refused_or_kept,
         repeats_are_found_by_their_original,
         a_count_equals_its_pages,
+        a_facet_counts_what_is_selected,
         a_selection_holds_for_states_labels_and_attributes,
         a_page_is_complete_in_order_and_without_repeats_while_others_write,
         a_page_carries_vectors_when_asked,

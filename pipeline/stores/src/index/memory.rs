@@ -14,11 +14,13 @@ use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
     image::Fingerprint,
-    ports::{Among, Index, NearFingerprint, NearVector, Page, Select, StoreError},
+    ports::{Among, Counted, Facet, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
 
-use super::{add_vote, apply, check_space, matches, may_change, nearest_first, nearest_prints, normalised, not_found};
+use super::{
+    Tally, add_vote, apply, check_space, matches, may_change, nearest_first, nearest_prints, normalised, not_found,
+};
 
 /// The index of this process only, gone with it.
 #[derive(Debug, Default)]
@@ -180,6 +182,12 @@ impl Index for MemoryIndex {
 
     async fn count(&self, select: &Select) -> Result<u64, StoreError> {
         Ok(self.held().values().filter(|h| matches(select, &h.record)).count() as u64)
+    }
+
+    async fn facet(&self, by: Facet, select: &Select, limit: usize) -> Result<Vec<Counted>, StoreError> {
+        let mut tally = Tally::default();
+        self.held().values().filter(|h| matches(select, &h.record)).for_each(|h| tally.add(by, &h.record));
+        Ok(tally.most_frequent(limit))
     }
 
     async fn commit(&self) -> Result<(), StoreError> {

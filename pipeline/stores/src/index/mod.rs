@@ -14,10 +14,15 @@ pub use memory::MemoryIndex;
 #[cfg(feature = "qdrant")]
 pub use qdrant::QdrantIndex;
 
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
+
 use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
-    ports::{NearFingerprint, NearVector, Select, StoreError},
+    ports::{Counted, Facet, NearFingerprint, NearVector, Select, StoreError},
     record::{Change, Record, State},
 };
 
@@ -94,7 +99,73 @@ fn check_space(known: &[(VectorSpace, usize)], space: &VectorSpace, length: Opti
     }
 }
 
-/// Of these the nearest, of at least this cosine; of equally near ones the first one uploaded.
+/// What a record is counted by: of an attribute its key, and the value.
+type FacetValue = (Option<String>, String);
+
+/// Each once.
+fn values(by: Facet, record: &Record) -> BTreeSet<FacetValue> {
+    match by {
+        Facet::State => [(None, record.state.as_str().to_owned())].into(),
+        Facet::Label => record.image.labels.iter().map(|label| (None, label.to_string())).collect(),
+        Facet::Attribute => {
+            record.image.attributes.clone().into_iter().map(|(key, value)| (Some(key), value)).collect()
+        }
+    }
+}
+
+/// Counts values, however many there are, in memory for as many as are wanted.
+#[derive(Debug)]
+struct MostFrequent {
+    wanted: usize,
+    counted: Vec<Counted>,
+}
+
+impl MostFrequent {
+    /// Counts looked through in one go.
+    const SLACK: usize = 1_024;
+
+    fn new(wanted: usize) -> Self {
+        Self { wanted, counted: Vec::new() }
+    }
+
+    /// A value is added once.
+    fn add(&mut self, (key, value): FacetValue, records: u64) {
+        if records > 0 {
+            self.counted.push(Counted { key, value, records });
+        }
+        if self.counted.len() >= self.wanted.saturating_add(Self::SLACK) {
+            self.sort();
+        }
+    }
+
+    fn sort(&mut self) {
+        let name = |counted: &Counted| (counted.key.clone(), counted.value.clone());
+        self.counted.sort_by_cached_key(|counted| (Reverse(counted.records), name(counted)));
+        self.counted.truncate(self.wanted);
+    }
+
+    fn sorted(mut self) -> Vec<Counted> {
+        self.sort();
+        self.counted
+    }
+}
+
+/// Counts the values of records that are read one by one.
+#[derive(Debug, Default)]
+struct Tally(BTreeMap<FacetValue, u64>);
+
+impl Tally {
+    fn add(&mut self, by: Facet, record: &Record) {
+        values(by, record).into_iter().for_each(|value| *self.0.entry(value).or_default() += 1);
+    }
+
+    fn most_frequent(self, wanted: usize) -> Vec<Counted> {
+        let mut most = MostFrequent::new(wanted);
+        self.0.into_iter().for_each(|(value, records)| most.add(value, records));
+        most.sorted()
+    }
+}
+
 /// So many of the nearest, nearest first.
 fn nearest_prints(mut near: Vec<NearFingerprint>, limit: usize) -> Vec<NearFingerprint> {
     near.sort_by_key(|n| (n.distance, n.record.order(), n.record.id()));
@@ -102,6 +173,7 @@ fn nearest_prints(mut near: Vec<NearFingerprint>, limit: usize) -> Vec<NearFinge
     near
 }
 
+/// Of these the nearest, of at least this cosine; of equally near ones the first one uploaded.
 fn nearest_first(mut near: Vec<NearVector>, cosine_min: f32, limit: usize) -> Vec<NearVector> {
     near.retain(|near| is_near(near.cosine, cosine_min));
     near.sort_by(|a, b| {

@@ -18,7 +18,9 @@ use dih_core::{
     VersionId,
     event::{CutRequested, DatasetPublished, Image, VectorSpace},
     image::{Fingerprint, Fingerprints, Format, Measures, Size},
-    ports::{Among, Blobs, Entry, Index, NearFingerprint, NearVector, Page, Select, SmallState, StoreError},
+    ports::{
+        Among, Blobs, Counted, Entry, Facet, Index, NearFingerprint, NearVector, Page, Select, SmallState, StoreError,
+    },
     record::{Change, Record, State},
     repeat::{FoundBy, Repeat},
     verdict::{Answer, Status},
@@ -357,6 +359,9 @@ impl Index for Failing<MemoryIndex> {
     }
     async fn count(&self, select: &Select) -> Result<u64, StoreError> {
         self.store.count(select).await
+    }
+    async fn facet(&self, by: Facet, select: &Select, limit: usize) -> Result<Vec<Counted>, StoreError> {
+        self.store.facet(by, select, limit).await
     }
     async fn commit(&self) -> Result<(), StoreError> {
         self.store.commit().await

@@ -12,7 +12,7 @@ use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
     image::Fingerprint,
-    ports::{Among, Index, NearFingerprint, NearVector, Page, Select, StoreError},
+    ports::{Among, Counted, Facet, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
 
@@ -131,6 +131,10 @@ impl Index for Watched {
 
     async fn count(&self, select: &Select) -> Result<u64, StoreError> {
         self.watch("count", |_| 1, self.index.count(select)).await
+    }
+
+    async fn facet(&self, by: Facet, select: &Select, limit: usize) -> Result<Vec<Counted>, StoreError> {
+        self.watch("facet", Vec::len, self.index.facet(by, select, limit)).await
     }
 
     async fn commit(&self) -> Result<(), StoreError> {

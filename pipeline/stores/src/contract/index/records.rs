@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use dih_core::{
     Class, Classify, Epoch, Label, UploadSeq,
-    ports::{Select, StoreError},
+    ports::{Facet, Select, StoreError},
     record::{Change, State},
 };
 
@@ -226,6 +226,41 @@ pub(super) async fn a_count_equals_its_pages(store: Store) {
             assert_eq!(walk(&store, &select, limit).await.len() as u64, counted, "{select:?} by {limit}");
         }
     }
+}
+
+pub(super) async fn a_facet_counts_what_is_selected(store: Store) {
+    for n in 0..12 {
+        claim(&store, n).await;
+    }
+    store.change(id(4), &Change::to(State::Curated)).await.expect("changes");
+    store.change(id(5), &Change::to(State::Curated)).await.expect("changes");
+    let check = async |by: Facet, select: &Select, limit: usize, want: &[(Option<&str>, &str, u64)]| {
+        let counted = store.facet(by, select, limit).await.expect("counts");
+        let got: Vec<_> = counted.iter().map(|c| (c.key.as_deref(), &*c.value, c.records)).collect();
+        assert_eq!(got, want, "{by:?} of {select:?}");
+    };
+    let (all, curated) = (Select::default(), Select { states: vec![State::Curated], ..Select::default() });
+    let odd = Select { labels: vec![label("odd")], ..Select::default() };
+    let third = BTreeMap::from([("third".to_owned(), "1".to_owned())]); // 1, 4, 7 and 10
+    let third = Select { states: vec![State::Claimed], attributes: third, ..Select::default() };
+    check(Facet::State, &all, 10, &[(None, "claimed", 10), (None, "curated", 2)]).await;
+    check(Facet::State, &odd, 10, &[(None, "claimed", 5), (None, "curated", 1)]).await;
+    let size = "größe \"M\" = 1.5";
+    check(Facet::Label, &all, 10, &[(None, size, 12), (None, "even", 6), (None, "odd", 6)]).await;
+    check(Facet::Label, &curated, 10, &[(None, size, 2), (None, "even", 1), (None, "odd", 1)]).await;
+    check(Facet::Label, &third, 10, &[(None, size, 3), (None, "odd", 2), (None, "even", 1)]).await;
+    let everywhere = |records| [(Some("a.b=c"), "d=\"e\"", records), (Some("empty"), "", records)];
+    let thirds = ["0", "1", "2"].map(|third| (Some("third"), third, 4));
+    check(Facet::Attribute, &all, 10, &[&everywhere(12)[..], &thirds].concat()).await;
+    check(Facet::Attribute, &all, 1, &everywhere(12)[..1]).await;
+    let thirds = ["1", "2"].map(|third| (Some("third"), third, 1));
+    check(Facet::Attribute, &curated, 10, &[&everywhere(2)[..], &thirds].concat()).await;
+    check(Facet::Label, &all, 0, &[]).await;
+    check(Facet::Label, &Select { states: vec![State::Held], ..Select::default() }, 10, &[]).await;
+    let mut image = get(&store, 10).await.image;
+    image.labels = vec![label("moved")];
+    store.change(id(10), &Change { image: Some(image), ..Change::default() }).await.expect("changes");
+    check(Facet::Label, &all, 10, &[(None, size, 11), (None, "odd", 6), (None, "even", 5), (None, "moved", 1)]).await;
 }
 
 pub(super) async fn a_selection_holds_for_states_labels_and_attributes(store: Store) {

@@ -38,7 +38,7 @@ use dih_core::{
     ImageId, Label, UploadSeq, chain,
     event::VectorSpace,
     image::Fingerprint,
-    ports::{Among, Index, NearFingerprint, NearVector, Page, Select, StoreError},
+    ports::{Among, Counted, Facet, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
 use tokio::{sync::Semaphore, task};
@@ -294,6 +294,11 @@ impl Index for EdgeIndex {
     async fn count(&self, select: &Select) -> Result<u64, StoreError> {
         let select = select.clone();
         self.blocking("count records", move |parts| parts.records.count(&select)).await
+    }
+
+    async fn facet(&self, by: Facet, select: &Select, limit: usize) -> Result<Vec<Counted>, StoreError> {
+        let select = select.clone();
+        self.blocking("count records by a facet", move |parts| parts.records.facet(by, &select, limit)).await
     }
 
     async fn commit(&self) -> Result<(), StoreError> {

@@ -19,7 +19,7 @@ use std::{
 use dih_core::{
     ImageId, Label, UploadSeq,
     image::Fingerprint,
-    ports::{Among, NearFingerprint, Select, StoreError},
+    ports::{Among, Counted, Facet, NearFingerprint, Select, StoreError},
     record::{Change, Record, State},
 };
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     fault,
-    index::{STORE, add_vote, apply, matches, may_change, nearest_prints, not_found},
+    index::{MostFrequent, STORE, Tally, add_vote, apply, matches, may_change, nearest_prints, not_found},
 };
 
 /// Records that stay decoded, some 4 kB each.
@@ -111,6 +111,9 @@ impl Records {
     pub(super) fn shared(&self, id: ImageId) -> Result<Option<Arc<Record>>, StoreError> {
         if let Some(known) = self.cache().get(&id) {
             return Ok(Some(known.clone()));
+        }
+        if self.table().row(id).is_none() {
+            return Ok(None); // without a look at the files
         }
         let bytes = self.records.get(id.as_bytes()).map_err(|e| self.home.fault("read a record", e))?;
         let Some(bytes) = bytes else { return Ok(None) };
@@ -291,6 +294,39 @@ impl Records {
             true
         })?;
         Ok(count)
+    }
+
+    pub(super) fn facet(&self, by: Facet, select: &Select, limit: usize) -> Result<Vec<Counted>, StoreError> {
+        if !select.labels.is_empty() || !select.attributes.is_empty() {
+            let mut tally = Tally::default();
+            self.walk(select, None, |record| {
+                tally.add(by, &record);
+                true
+            })?;
+            return Ok(tally.most_frequent(limit));
+        }
+        let states = States::of(&select.states);
+        let mut most = MostFrequent::new(limit);
+        if by == Facet::State {
+            for state in State::ALL.into_iter().filter(|state| states.has(*state)) {
+                most.add((None, state.as_str().to_owned()), self.table().count(States::of(&[state])));
+            }
+            return Ok(most.sorted());
+        }
+        // The images of a word lie together.
+        let (mut word, mut count) = (Vec::new(), 0);
+        let mut add = |word: &[u8], count| words::value(by, word).into_iter().for_each(|value| most.add(value, count));
+        for entry in self.words.iter() {
+            let key = entry.key().map_err(|e| self.home.fault("count words", e))?;
+            let Some((next, id)) = words::of_key(&key) else { continue };
+            if next != word {
+                add(&word, count);
+                (word, count) = (next.to_vec(), 0);
+            }
+            count += u64::from(self.table().is_in(id, states));
+        }
+        add(&word, count);
+        Ok(most.sorted())
     }
 
     /// Shows selected records, in the order of their ids, until `go_on` says no; true when it did.

@@ -137,6 +137,10 @@ impl Table {
         states.has_code(self.states[row as usize]) && after.is_none_or(|after| self.orders[row as usize] > after)
     }
 
+    pub(super) fn is_in(&self, id: ImageId, states: States) -> bool {
+        self.row(id).is_some_and(|row| states.has_code(self.states[row as usize]))
+    }
+
     /// Of some, or of all, those that are wanted, each once.
     pub(super) fn wanted(&self, of: Option<Vec<Row>>, wanted: Wanted) -> Vec<Row> {
         let mut rows = of.unwrap_or_else(|| (0..self.ids.len() as Row).collect());

@@ -2,7 +2,13 @@
 //!
 //! A key is the word's length, the word, and the image's id, so that the images of one word lie together and in order.
 
-use dih_core::{ImageId, ports::Select, record::Record};
+use dih_core::{
+    ImageId,
+    ports::{Facet, Select},
+    record::Record,
+};
+
+use crate::index::FacetValue;
 
 const ID_BYTES: usize = 16;
 
@@ -46,6 +52,26 @@ pub(super) fn key(word: &str, id: ImageId) -> Vec<u8> {
     let mut key = prefix(word);
     key.extend(id.as_bytes());
     key
+}
+
+/// The word of a key, and the image.
+pub(super) fn of_key(key: &[u8]) -> Option<(&[u8], ImageId)> {
+    let (word, id) = key.get(4..)?.split_last_chunk::<ID_BYTES>()?;
+    Some((word, ImageId::from_bytes(*id)))
+}
+
+/// The value that a word stands for, if it is one of this facet.
+pub(super) fn value(by: Facet, word: &[u8]) -> Option<FacetValue> {
+    let word = str::from_utf8(word).ok()?;
+    match by {
+        Facet::State => None,
+        Facet::Label => Some((None, word.strip_prefix("l:")?.to_owned())),
+        Facet::Attribute => {
+            let (length, pair) = word.strip_prefix('a')?.split_once(':')?;
+            let (key, value) = pair.split_at_checked(length.parse().ok()?)?;
+            Some((Some(key.to_owned()), value.strip_prefix('=')?.to_owned()))
+        }
+    }
 }
 
 /// The image of a key.

@@ -8,6 +8,7 @@
 //!          are put in order by its leader (`WriteOrdering::Strong`).
 //! Weak at  a search is as good as the server's: approximate above some thousand points.
 
+mod facet;
 mod filter;
 pub(crate) mod point;
 mod schema;
@@ -23,8 +24,8 @@ use std::{collections::HashMap, fmt, sync::Arc, time::Duration};
 use ::qdrant_client::{
     Qdrant,
     qdrant::{
-        CountPointsBuilder, GetPointsBuilder, PayloadIncludeSelector, PointStruct, PointVectors, Query,
-        QueryBatchPointsBuilder, QueryPoints, QueryPointsBuilder, RetrievedPoint, ScoredPoint, ScrollPoints,
+        CountPointsBuilder, FacetCountsBuilder, GetPointsBuilder, PayloadIncludeSelector, PointStruct, PointVectors,
+        Query, QueryBatchPointsBuilder, QueryPoints, QueryPointsBuilder, RetrievedPoint, ScoredPoint, ScrollPoints,
         SetPayloadPointsBuilder, UpdateMode, UpdatePointVectorsBuilder, UpsertPointsBuilder, VectorsOutput,
         VectorsSelector, WriteOrdering, WriteOrderingType, points_selector::PointsSelectorOneOf, vector_output,
         with_payload_selector::SelectorOptions as PayloadOptions,
@@ -36,7 +37,7 @@ use dih_core::{
     ImageId, Label, Secret, UploadSeq,
     event::VectorSpace,
     image::Fingerprint,
-    ports::{Among, Index, NearFingerprint, NearVector, Page, Select, StoreError},
+    ports::{Among, Counted, Facet, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
 use rand::RngExt;
@@ -377,6 +378,23 @@ impl Index for QdrantIndex {
         };
         let answer = patiently("count records", || self.client.count(count())).await?;
         Ok(answer.result.map_or(0, |result| result.count))
+    }
+
+    async fn facet(&self, by: Facet, select: &Select, limit: usize) -> Result<Vec<Counted>, StoreError> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let filter = Asked::of(select).to_filter();
+        let facet = || {
+            let facet = FacetCountsBuilder::new(self.collection(), facet::field_of(by)).exact(true).limit(limit as u64);
+            match &filter {
+                Some(filter) => facet.filter(filter.clone()),
+                None => facet,
+            }
+        };
+        let answer = patiently("count records by a facet", || self.client.facet(facet())).await?;
+        let counted = answer.hits.into_iter().map(|hit| facet::counted(by, hit));
+        counted.collect::<Option<_>>().ok_or_else(|| send::unanswered("count records by a facet"))
     }
 
     /// Every write waited until it was in the server's log.

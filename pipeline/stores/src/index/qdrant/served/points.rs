@@ -1,13 +1,13 @@
 //! Reads and writes of points, as reads and writes of the index.
 
 use ::qdrant_client::qdrant::{
-    BatchResult, CountPoints, CountResponse, CountResult, CreateFieldIndexCollection, DenseVector, Filter, GetPoints,
-    GetResponse, NamedVectorsOutput, PointStruct, PointVectors, PointsOperationResponse, QueryBatchPoints,
-    QueryBatchResponse, QueryPoints, QueryResponse, RetrievedPoint, ScoredPoint, ScrollPoints, ScrollResponse,
-    SetPayloadPoints, UpdateMode, UpdatePointVectors, UpdateResult, UpdateStatus, UpsertPoints, Vector, VectorInput,
-    VectorOutput, Vectors, VectorsOutput, WithPayloadSelector, WithVectorsSelector,
-    points_selector::PointsSelectorOneOf, points_server::Points, query, vector, vector_input, vector_output,
-    vectors::VectorsOptions, vectors_output, with_payload_selector, with_vectors_selector,
+    BatchResult, CountPoints, CountResponse, CountResult, CreateFieldIndexCollection, DenseVector, FacetCounts,
+    FacetResponse, Filter, GetPoints, GetResponse, NamedVectorsOutput, PointStruct, PointVectors,
+    PointsOperationResponse, QueryBatchPoints, QueryBatchResponse, QueryPoints, QueryResponse, RetrievedPoint,
+    ScoredPoint, ScrollPoints, ScrollResponse, SetPayloadPoints, UpdateMode, UpdatePointVectors, UpdateResult,
+    UpdateStatus, UpsertPoints, Vector, VectorInput, VectorOutput, Vectors, VectorsOutput, WithPayloadSelector,
+    WithVectorsSelector, points_selector::PointsSelectorOneOf, points_server::Points, query, vector, vector_input,
+    vector_output, vectors::VectorsOptions, vectors_output, with_payload_selector, with_vectors_selector,
 };
 use dih_core::{
     ImageId, UploadSeq,
@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     super::{
+        facet,
         filter::Asked,
         point::{self, FINGERPRINT, Payload, Stamped, field, image_id, point_id},
     },
@@ -135,6 +136,21 @@ impl Points for Served {
         Ok(Response::new(CountResponse { result, ..CountResponse::default() }))
     }
 
+    async fn facet(&self, request: Request<FacetCounts>) -> Result<Response<FacetResponse>, Status> {
+        let request = request.into_inner();
+        self.check_collection(&request.collection_name)?;
+        let by = facet::by_field(&request.key);
+        let by = by.ok_or_else(|| invalid("points are counted by their state, labels or attributes"))?;
+        let counted = match asked(request.filter)? {
+            Asked { id: None, stamp: None, repeat_of: None, after: None, select } => {
+                self.index.facet(by, &select, limit(request.limit)).await
+            }
+            _ => return Err(invalid("points are counted by states, labels and attributes")),
+        };
+        let hits = counted.map_err(status)?.into_iter().map(facet::hit).collect();
+        Ok(Response::new(FacetResponse { hits, ..FacetResponse::default() }))
+    }
+
     async fn query(&self, request: Request<QueryPoints>) -> Result<Response<QueryResponse>, Status> {
         let result = self.nearest(request.into_inner()).await?;
         Ok(Response::new(QueryResponse { result, ..QueryResponse::default() }))
@@ -176,7 +192,6 @@ impl Points for Served {
         discover_batch(DiscoverBatchPoints) -> DiscoverBatchResponse;
         update_batch(UpdateBatchPoints) -> UpdateBatchResponse;
         query_groups(QueryPointGroups) -> QueryGroupsResponse;
-        facet(FacetCounts) -> FacetResponse;
         search_matrix_pairs(SearchMatrixPoints) -> SearchMatrixPairsResponse;
         search_matrix_offsets(SearchMatrixPoints) -> SearchMatrixOffsetsResponse;
     }
