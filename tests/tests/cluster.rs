@@ -149,5 +149,17 @@ async fn a_process_a_stage_on_networked_stores_publishes_the_same_as_one_for_all
     cluster.wait_for(uploads)?;
     world.audit_is_clean(uploads)?;
     assert_eq!(publish(&world)?, want);
+    jobs_are_left_to_others(&world)
+}
+
+/// As the pod that is asked where only others have a GPU: it could not do the work itself.
+fn jobs_are_left_to_others(world: &World) -> Result<()> {
+    let (shared, unable) = (fs::read_to_string(world.home().join("dih.toml"))?, world.home().join("unable.toml"));
+    let train = ["train", "crowd@1", "--json", "--config", &unable.to_string_lossy()];
+    fs::write(&unable, format!("{shared}[model]\nmanifest = \"nowhere.toml\"\n"))?;
+    let itself = world.try_run(&train)?;
+    assert!(String::from_utf8_lossy(&itself.stderr).contains("nowhere.toml"), "{itself:?}");
+    fs::write(&unable, format!("{shared}[model]\nmanifest = \"nowhere.toml\"\n[jobs]\nelsewhere = true\n"))?;
+    assert!(world.run_json(&train)?["train_photos"].as_u64() > Some(0));
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! Gets a job done, by whoever owns the home: another process, or this one. Where the index is elsewhere nobody owns it, and
-//! this process takes its part.
+//! this process takes its part, unless `jobs.elsewhere` says that others are there for it.
 
 use std::{future::Future, pin::pin, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{app::App, bus::Bus, crew::Crew, home::Owner, index, output::say, par
 /// How often a command looks whether the owner has gone.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
-/// Waits for `answer`. While nobody owns the home, this process runs the stages that give it.
+/// Waits for `answer`. While nobody owns the home, and others are not said to do it, this process runs the stages that give it.
 pub async fn until<T>(
     app: &App<'_>,
     bus: &Bus,
@@ -19,6 +19,11 @@ pub async fn until<T>(
     stages: &[StageName],
     answer: impl Future<Output = anyhow::Result<T>>,
 ) -> anyhow::Result<T> {
+    if app.config.jobs.elsewhere {
+        let stages: Vec<&str> = stages.iter().map(|stage| stage.as_str()).collect();
+        say(format!("waiting for a process that runs {}", stages.join(", ")));
+        return answer.await;
+    }
     let home = app.home()?;
     let mut answer = pin!(answer);
     let mut told = false;

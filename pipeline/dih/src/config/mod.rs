@@ -51,6 +51,8 @@ pub struct Config {
     pub inference: dih_inference::Config,
     /// How every stage takes work.
     pub runner: dih_runner::RunnerConfig,
+    /// Versions that are cut and models that are trained, when a command asks for them.
+    pub jobs: Jobs,
     /// How two pictures are proven to show the same shot; dedupe and cluster use it.
     pub repeats: Repeats,
     /// The first stage: checks, decodes, measures and stores uploads.
@@ -86,6 +88,15 @@ pub struct Model {
     pub folder: Option<PathBuf>,
     /// CSV that says which labels the classes stand for (`class,name,label`). Left out, that of the built-in model.
     pub class_map: Option<PathBuf>,
+}
+
+/// Versions that are cut and models that are trained, when a command asks for them.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Jobs {
+    /// Whether other processes do them. `dih datasets cut` and `dih train` then only ask and wait, however long; else they
+    /// do the work themselves where no process owns the home.
+    pub elsewhere: bool,
 }
 
 /// How two pictures are proven to show the same shot.
