@@ -198,3 +198,19 @@ fn wrong_length(space: &VectorSpace, got: usize, want: usize) -> StoreError {
     let action = format!("take a vector of {got} numbers for the space `{}`, which has {want}", space.0);
     fault::refused(STORE, action, "use the embedding model that the space is named after")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_frequent_of_more_values_than_are_kept_are_found() {
+        let values = 3 * MostFrequent::SLACK as u64;
+        let mut most = MostFrequent::new(3);
+        (0..values).for_each(|n| most.add((None, format!("{n:05}")), 1 + n * 7 % values)); // each count once
+        let found: Vec<_> = most.sorted().into_iter().map(|Counted { value, records, .. }| (value, records)).collect();
+        let wanted = |records: u64| (0..values).find(|n| 1 + n * 7 % values == records).expect("one has it");
+        let wanted = [values, values - 1, values - 2].map(|records| (format!("{:05}", wanted(records)), records));
+        assert_eq!(found, wanted);
+    }
+}
