@@ -78,11 +78,11 @@ impl Parts {
         // Before the index, which is made for the vectors of this model.
         let sees = stages.iter().any(|stage| SEEING.contains(stage));
         let vision = match sees {
-            true => Some(vision(app, &manifest, &space, &previews, &bench).await?),
+            true => Some(vision(app, &manifest, &space, &previews).await?),
             false => None,
         };
         let safety = match stages.contains(&StageName::Verify) {
-            true => safety(app, &home, &previews, &bench).await?,
+            true => safety(app, &home, &previews).await?,
             false => None,
         };
         let index = index::open(&home, &config.stores, vec![(space.clone(), dimensions)]).await?;
@@ -158,25 +158,19 @@ async fn vision(
     manifest: &Manifest,
     space: &VectorSpace,
     previews: &Arc<Previews>,
-    bench: &Bench,
 ) -> anyhow::Result<Arc<dyn Vision>> {
     let classes = manifest.labels().or_problem("the classes of the model cannot be read", MAKE_SETUP)?;
     let (manifest, config) = (manifest.clone(), app.config.inference.clone());
     let engine = spawn_blocking(move || Engine::load(manifest, &config)).await?;
     let remedy = model::remedy(app.config.inference.provider);
     let engine = Arc::new(engine.or_problem("the model cannot be run", remedy)?);
-    Ok(Arc::new(Eye::new(engine, space.clone(), classes, previews.clone(), bench.clone())))
+    Ok(Arc::new(Eye::new(engine, space.clone(), classes, previews.clone())))
 }
 
-async fn safety(
-    app: &App<'_>,
-    home: &Home,
-    previews: &Arc<Previews>,
-    bench: &Bench,
-) -> anyhow::Result<Option<Arc<dyn Safety>>> {
+async fn safety(app: &App<'_>, home: &Home, previews: &Arc<Previews>) -> anyhow::Result<Option<Arc<dyn Safety>>> {
     let Some((manifest, class)) = model::safety(home.root(), &app.config.model)? else { return Ok(None) };
     let config = app.config.inference.clone();
     let engine = spawn_blocking(move || Engine::load(manifest, &config)).await?;
     let engine = Arc::new(engine.or_problem("the safety model cannot be run", SETUP_SAFETY)?);
-    Ok(Some(Arc::new(Guard::new(engine, class, previews.clone(), bench.clone()))))
+    Ok(Some(Arc::new(Guard::new(engine, class, previews.clone()))))
 }

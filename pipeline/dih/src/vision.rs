@@ -1,7 +1,7 @@
 //! Pre-trained models as the stages see them: an image in, what the model saw out.
 //!
 //! Takes    an image's id. Gives its vector and class probabilities, or how likely it is unsafe.
-//! Keeps    nothing; decoding and resizing go to the bench, batches and threads are the engine's.
+//! Keeps    nothing; decoding goes to the bench, batches and threads are the engine's.
 
 use std::sync::Arc;
 
@@ -10,9 +10,8 @@ use dih_core::{
     Class, ImageId, StageError,
     event::VectorSpace,
     ports::{Safety, Sight, Vision},
-    work::Bench,
 };
-use dih_inference::{Engine, Output, Tensor};
+use dih_inference::{Engine, Output};
 use dih_previews::Previews;
 
 /// [`Vision`] by an [`Engine`].
@@ -22,26 +21,19 @@ pub struct Eye {
     space: VectorSpace,
     classes: Vec<String>,
     previews: Arc<Previews>,
-    bench: Bench,
 }
 
 impl Eye {
-    pub fn new(
-        engine: Arc<Engine>,
-        space: VectorSpace,
-        classes: Vec<String>,
-        previews: Arc<Previews>,
-        bench: Bench,
-    ) -> Self {
-        Self { engine, space, classes, previews, bench }
+    pub fn new(engine: Arc<Engine>, space: VectorSpace, classes: Vec<String>, previews: Arc<Previews>) -> Self {
+        Self { engine, space, classes, previews }
     }
 }
 
 /// What an engine says about the preview of an image.
-async fn seen(engine: &Arc<Engine>, image: ImageId, previews: &Previews, bench: &Bench) -> Result<Output, StageError> {
-    let (by, preview) = (engine.clone(), previews.get(image).await?);
-    let prepare = move || by.manifest().prepare(&preview.rgb, preview.width, preview.height);
-    let tensor: Tensor = bench.run(prepare).await??;
+async fn seen(engine: &Engine, image: ImageId, previews: &Previews) -> Result<Output, StageError> {
+    let preview = previews.get(image).await?;
+    // To hand it over would cost as much as to do it.
+    let tensor = engine.manifest().prepare(&preview.rgb, preview.width, preview.height)?;
     Ok(engine.infer(tensor).await?)
 }
 
@@ -60,7 +52,7 @@ impl Vision for Eye {
     }
 
     async fn look(&self, image: ImageId) -> Result<Sight, StageError> {
-        let output = seen(&self.engine, image, &self.previews, &self.bench).await?;
+        let output = seen(&self.engine, image, &self.previews).await?;
         let missing = || StageError::new(Class::Halt, format!("the model `{}` gives no embedding", self.model()));
         let embedding = output.embedding.ok_or_else(missing)?;
         Ok(Sight { embedding, probabilities: output.probabilities })
@@ -73,7 +65,6 @@ pub struct Guard {
     engine: Arc<Engine>,
     class: usize,
     previews: Arc<Previews>,
-    bench: Bench,
 }
 
 /// Name of the class whose probability counts.
@@ -81,8 +72,8 @@ pub const UNSAFE: &str = "unsafe";
 
 impl Guard {
     /// `class` is the position of [`UNSAFE`] among the classes.
-    pub fn new(engine: Arc<Engine>, class: usize, previews: Arc<Previews>, bench: Bench) -> Self {
-        Self { engine, class, previews, bench }
+    pub fn new(engine: Arc<Engine>, class: usize, previews: Arc<Previews>) -> Self {
+        Self { engine, class, previews }
     }
 }
 
@@ -93,7 +84,7 @@ impl Safety for Guard {
     }
 
     async fn unsafe_score(&self, image: ImageId) -> Result<f32, StageError> {
-        let output = seen(&self.engine, image, &self.previews, &self.bench).await?;
+        let output = seen(&self.engine, image, &self.previews).await?;
         let score = output.probabilities.and_then(|scores| scores.get(self.class).copied());
         score.ok_or_else(|| StageError::new(Class::Halt, format!("the model `{}` gives no classes", self.model())))
     }

@@ -26,18 +26,24 @@ impl Studio {
         Self { side: config.picture_side.get(), quality: config.picture_quality, limits, bench }
     }
 
-    /// Writes the picture unless it is there.
-    pub(crate) async fn publish(&self, blobs: &dyn Blobs, image: ImageId) -> Result<(), StageError> {
-        if blobs.size(&BlobKey::picture(image)).await?.is_none() {
-            self.make(blobs, image).await?;
+    /// Writes the picture; one that is there stays. Of a photo that is decided for the first time there is none yet.
+    pub(crate) async fn publish(&self, blobs: &dyn Blobs, image: ImageId, is_first: bool) -> Result<(), StageError> {
+        let key = BlobKey::picture(image);
+        if is_first || blobs.size(&key).await?.is_none() {
+            blobs.create(&key, self.make(blobs, image).await?).await?;
         }
         Ok(())
     }
 
     /// The picture's bytes; made anew if somebody removed it.
     pub(crate) async fn picture(&self, blobs: &dyn Blobs, image: ImageId) -> Result<Bytes, StageError> {
-        match blobs.get(&BlobKey::picture(image)).await {
-            Err(StoreError::NotFound { .. }) => self.make(blobs, image).await,
+        let key = BlobKey::picture(image);
+        match blobs.get(&key).await {
+            Err(StoreError::NotFound { .. }) => {
+                let picture = self.make(blobs, image).await?;
+                blobs.put(&key, picture.clone()).await?;
+                Ok(picture)
+            }
             found => Ok(found?),
         }
     }
@@ -46,10 +52,7 @@ impl Studio {
         let original = blobs.get(&BlobKey::original(image)).await?;
         let (side, quality, limits) = (self.side, self.quality, self.limits.clone());
         let made = self.bench.run(move || dih_imaging::picture_jpeg(&original, &limits, side, quality)).await?;
-        let picture = made.map_err(|source| PictureError::Make { image, source })?;
-        let picture = Bytes::from(picture);
-        blobs.put(&BlobKey::picture(image), picture.clone()).await?;
-        Ok(picture)
+        Ok(made.map_err(|source| PictureError::Make { image, source })?.into())
     }
 }
 

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use dih_core::{
-    BlobKey, Delivery, ImageId, Outcome, Stage, StageError, StageName,
+    BlobKey, Delivery, Epoch, ImageId, Outcome, Stage, StageError, StageName,
     event::{Image, ImageClustered},
     ports::{Blobs, Index, StoreError},
     record::{Change, State},
@@ -54,7 +54,7 @@ impl Stage for Organize {
 
     async fn process(&self, delivery: Delivery<ImageClustered>) -> Result<Outcome, StageError> {
         let ImageClustered { mut image, label_score, cluster } = delivery.input;
-        self.studio.publish(&*self.blobs, image.id).await?;
+        self.studio.publish(&*self.blobs, image.id, image.epoch == Epoch(0)).await?;
         let key = BlobKey::picture(image.id);
         image.lineage.push(Decision::new(StageName::Organize, REASON_CURATED).because(format!("picture `{key}`")));
         if self.offer(&image, label_score, cluster).await? {

@@ -9,7 +9,7 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -64,6 +64,11 @@ impl Engine {
         let turn = self.turn();
         self.home.check_space(action)?;
         write(&Writer { engine: self, _turn: turn })
+    }
+
+    /// Whether a write would wait for another, or for a flush.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self.writer.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     fn turn(&self) -> MutexGuard<'_, ()> {

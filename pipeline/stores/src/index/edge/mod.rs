@@ -196,8 +196,8 @@ impl EdgeIndex {
     }
 }
 
-/// Records are read and written in microseconds, so that happens where the caller runs; searches of vectors, pages and
-/// whatever waits for a disk go to threads that may block.
+/// Records are read and written in microseconds, and vectors put and searched in some tenths of a millisecond, so that happens where
+/// the caller runs: to hand it over costs as much. Pages and whatever waits for a disk go to threads that may block.
 #[async_trait]
 impl Index for EdgeIndex {
     async fn claim(&self, record: &Record) -> Result<Record, StoreError> {
@@ -232,7 +232,11 @@ impl Index for EdgeIndex {
 
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {
         self.check(space, Some(vector.len()))?;
-        let (unit, space) = (normalised(id, vector)?, space.clone());
+        let unit = normalised(id, vector)?;
+        if self.parts.vectors.is_quick(space) {
+            return self.parts.vectors.put(id, space, &unit);
+        }
+        let space = space.clone();
         self.blocking("store a vector", move |parts| parts.vectors.put(id, &space, &unit)).await
     }
 
@@ -254,13 +258,12 @@ impl Index for EdgeIndex {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        let (space, wanted) = (space.clone(), Wanted::of(among));
+        let wanted = Wanted::of(among);
         let late = self.parts.late(wanted);
         if late.as_ref().is_some_and(Vec::is_empty) {
             return Ok(Vec::new()); // as in a stream that flows in order
         }
-        let search = move |parts: &Parts| parts.near_vectors(&space, &unit, cosine_min, wanted, late, limit);
-        self.blocking("search vectors", search).await
+        Ok(self.parts.near_vectors(space, &unit, cosine_min, wanted, late, limit))
     }
 
     async fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {
@@ -325,7 +328,7 @@ impl Parts {
         wanted: Wanted,
         late: Option<Vec<Row>>,
         limit: usize,
-    ) -> Result<Vec<NearVector>, StoreError> {
+    ) -> Vec<NearVector> {
         let candidates = late.or_else(|| self.vectors.candidates(space, unit));
         loop {
             let of = self.records.table().wanted(candidates.clone(), wanted);
@@ -337,7 +340,7 @@ impl Parts {
             let near = near.into_iter();
             let near =
                 near.map(|(row, cosine)| NearVector { image: table.summary(row), cosine, put: table.put(row, space) });
-            return Ok(nearest_first(near.collect(), cosine_min, limit));
+            return nearest_first(near.collect(), cosine_min, limit);
         }
     }
 }

@@ -162,6 +162,12 @@ impl Vectors {
         })
     }
 
+    /// Whether a vector would be put in tenths of a millisecond: nobody else writes, and no cells are to be made.
+    pub(super) fn is_quick(&self, space: &VectorSpace) -> bool {
+        let few = self.len.load(Ordering::Acquire) + 1 < self.cells_from;
+        !self.engine.is_busy() && (few || self.cells.has(self.place(space)))
+    }
+
     /// Of a space that was checked.
     pub(super) fn place(&self, space: &VectorSpace) -> usize {
         self.spaces.iter().position(|known| known == space).expect("the space was checked")
