@@ -1,9 +1,15 @@
-//! The cost of each step on the way from bytes to a decoded picture: 0.2 MP, and 12 MP for the scaled decode.
+//! The cost of each step on the way from bytes to a decoded picture, 0.2 MP, and 12 MP for the scaled decode; and of
+//! comparing two pictures.
 
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use dih_imaging::{Limits, Preview, fingerprint::Grey, measures_of, picture_jpeg, read, sample};
+use dih_imaging::{
+    Limits, Preview,
+    confirm::{Described, Policy, look, prove},
+    fingerprint::Grey,
+    measures_of, picture_jpeg, read, sample,
+};
 
 fn kernels(c: &mut Criterion) {
     let limits = Limits::default();
@@ -22,9 +28,23 @@ fn kernels(c: &mut Criterion) {
     c.bench_function("preview from JPEG", |b| b.iter(|| Preview::from_jpeg(black_box(&stored))));
 }
 
+/// A photo and a copy of lower quality.
+fn comparison(c: &mut Criterion) {
+    let (limits, policy) = (Limits::default(), Policy::default());
+    let shot = |quality| read(&sample::jpeg(1, 400, 500, quality), &limits).expect("a sample is a whole photo").preview;
+    let (photo, copy) = (shot(90), shot(30));
+    let described = |preview: &Preview| Described::of(preview).expect("a preview is a picture");
+    let (original, repeat) = (described(&photo), described(&copy));
+    let seen = look(&repeat.glance, &original.glance, &policy).expect("a copy looks alike");
+
+    c.bench_function("describe", |b| b.iter(|| described(black_box(&photo))));
+    c.bench_function("look", |b| b.iter(|| look(black_box(&repeat.glance), &original.glance, &policy)));
+    c.bench_function("prove", |b| b.iter(|| prove(&seen, black_box(&repeat.features), &original.features, &policy)));
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().sample_size(20);
-    targets = kernels
+    targets = kernels, comparison
 }
 criterion_main!(benches);

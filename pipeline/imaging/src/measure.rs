@@ -11,6 +11,7 @@ mod detail;
 mod light;
 
 use dih_core::image::{Measures, Size};
+use multiversion::multiversion;
 
 use self::{
     bars::Window,
@@ -39,6 +40,7 @@ pub(crate) struct Tones {
     light: Light,
 }
 
+#[multiversion(targets = "simd")]
 pub(crate) fn tones(preview: &Preview) -> Tones {
     let rgb = preview.rgb.as_chunks::<3>().0;
     let mut pixels = vec![0; rgb.len()];
@@ -132,6 +134,7 @@ fn entropy(histogram: &[u32; 256], pixels: f64) -> f64 {
 }
 
 /// Variance of the 4-neighbour Laplacian over the inner pixels; 0 where there are none.
+#[multiversion(targets = "simd")]
 fn laplacian_variance(inside: &Window<'_>) -> f64 {
     let (width, height) = (inside.width(), inside.height());
     if width < 3 || height < 3 {

@@ -5,6 +5,8 @@
 //!          floor carries it. A watermark spoils a few blocks; another garment spoils all that it covers.
 //! Weak at  pictures that differ in less than the tolerated share of blocks, such as the next frame of a still camera.
 
+use multiversion::multiversion;
+
 use super::{
     align::{SumLanes, Sums, View},
     planes::{LANES, Plane},
@@ -141,6 +143,7 @@ fn places(width: usize, height: usize) -> [Vec<(usize, usize)>; 2] {
     [few, rest]
 }
 
+#[multiversion(targets = "simd")]
 fn block(repeat: &Plane, original: &Plane, place: Affine, (column, row): (usize, usize)) -> Block {
     let (left, top) = (column * SIDE, row * SIDE);
     let step = (place.0[0], place.0[3]);
@@ -209,6 +212,7 @@ impl<'a> Chroma<'a> {
 
 /// Mean distance of chroma over the overlap, 0 to 255; the smaller of the plain one and the one after the gain,
 /// for light scales chroma with luma but a shift of brightness does not.
+#[multiversion(targets = "simd")]
 pub(super) fn colour(repeat: Chroma<'_>, original: Chroma<'_>, map: Affine, gain: f32) -> f32 {
     let place = repeat.to_frame.then(map).then(original.to_pixels);
     let (step, width) = ((place.0[0], place.0[3]), repeat.blue.width as usize);

@@ -194,7 +194,7 @@ impl Plane {
     /// pixel beyond the outermost centres; `count` of the places are asked for.
     ///
     /// This is the innermost loop of all: written so that the compiler makes vector code of everything but the reading.
-    #[inline]
+    #[inline(always)]
     pub(super) fn along(&self, start: (f32, f32), step: (f32, f32), count: usize) -> Samples {
         let mut samples = Samples::default();
         if self.width < 2 || self.height < 2 {
@@ -234,11 +234,13 @@ impl Plane {
 const WHOLE: f32 = 8_388_608.0;
 
 /// The nearest whole number, of one below 2^22.
+#[inline(always)]
 fn whole(value: f32) -> f32 {
     (value + WHOLE) - WHOLE
 }
 
 /// 0 to `most`, and 0 for what is no number. One instruction each, unlike `clamp`, `min` and `max`.
+#[inline(always)]
 fn within(value: f32, most: f32) -> f32 {
     let value = if value > 0.0 { value } else { 0.0 };
     if value < most { value } else { most }

@@ -10,6 +10,8 @@
 //! Weak at  noise above about a twentieth of the range, which drowns weak edges; photos whose subject is blurred before a
 //!          sharp background.
 
+use multiversion::multiversion;
+
 use super::bars::Window;
 
 /// Directions of the second differences, as steps of x and y.
@@ -60,6 +62,7 @@ impl Moments {
 }
 
 /// Moments of `a - 2 b + c` along a direction.
+#[multiversion(targets = "simd")]
 fn curvature(inside: &Window<'_>, (dx, dy): (isize, usize), (step, every): (usize, usize)) -> Moments {
     let width = inside.width() - 2 * step;
     let rows = (step..inside.height() - step).step_by(every);
@@ -79,6 +82,7 @@ fn curvature(inside: &Window<'_>, (dx, dy): (isize, usize), (step, every): (usiz
 
 /// Sums of a row, in eight lanes so that the compiler turns them into vector code. `a - 2 b + c` is within -510 to 510:
 /// sums of its squares over the 1024 pixels of a row are exact in 32 bits.
+#[inline(always)]
 fn row_moments(before: &[u8], here: &[u8], after: &[u8]) -> (u32, f32) {
     const LANES: usize = 8;
     let (mut second, mut fourth) = ([0_i32; LANES], [0_f32; LANES]);
@@ -100,6 +104,7 @@ fn row_moments(before: &[u8], here: &[u8], after: &[u8]) -> (u32, f32) {
     (second.iter().sum::<i32>().cast_unsigned(), fourth.iter().sum())
 }
 
+#[inline(always)]
 fn bend(a: u8, b: u8, c: u8) -> i32 {
     let value = i32::from(i16::from(a) + i16::from(c) - 2 * i16::from(b));
     value * value
@@ -139,6 +144,7 @@ pub(super) fn noise(inside: &Window<'_>) -> f64 {
 }
 
 /// Absolute responses of Immerkær's mask `1 -2 1 / -2 4 -2 / 1 -2 1` along a row.
+#[multiversion(targets = "simd")]
 fn mask(above: &[u8], here: &[u8], below: &[u8], responses: &mut [u16]) {
     let wide = |v: u8| i16::from(v);
     for (((a, h), b), out) in above.windows(3).zip(here.windows(3)).zip(below.windows(3)).zip(responses) {
