@@ -124,16 +124,19 @@ pub struct Among<'a> {
     pub states: &'a [State],
     /// Those that come after this upload in the order.
     pub after: Option<UploadSeq>,
+    /// This upload and those that come before it.
+    pub until: Option<UploadSeq>,
 }
 
 impl<'a> Among<'a> {
     pub fn states(states: &'a [State]) -> Self {
-        Self { states, after: None }
+        Self { states, ..Self::default() }
     }
 
     /// Whether an image in such a state and place is among them.
     pub fn has(&self, state: State, order: UploadSeq) -> bool {
-        (self.states.is_empty() || self.states.contains(&state)) && self.after.is_none_or(|after| order > after)
+        let is_within = self.after.is_none_or(|after| order > after) && self.until.is_none_or(|until| order <= until);
+        is_within && (self.states.is_empty() || self.states.contains(&state))
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn decision(group: &Group, cosine_min: f32) -> Decision {
     }
 }
 
-/// Share of the neighbours, weighted by cosine, that carry one of the photo's labels. None when there are too few.
+/// Share of the earlier neighbours, weighted by cosine, that carry one of the photo's labels. None when there are too few.
 ///
 /// A first impression for people: what is published is decided when a version is cut, from all its members.
 pub(crate) fn opinion(labels: &[Label], near: &[NearVector], neighbours_min: usize) -> Option<Decision> {

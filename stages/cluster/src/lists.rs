@@ -3,7 +3,7 @@
 //! Takes    a record and the space of its vector. Gives its neighbours, its list, and those whose lists it changed.
 //! Keeps    one promise: what is published, and whom a repeat names, follows from the lists, whatever was processed first. So
 //!          when a picture joins a list or leaves one, the picture whose list it is gets looked at again.
-//! Weak at  more than [`WIDE`] neighbours: a picture that comes late misses those beyond.
+//! Weak at  more than [`LATER_MAX`] pictures that come later and are alike: those beyond are not looked at.
 
 use dih_core::{
     ImageId, UploadSeq,
@@ -15,8 +15,8 @@ use dih_core::{
 
 use crate::Config;
 
-/// Neighbours that a picture reads which comes late among many.
-const WIDE: usize = 512;
+/// Later pictures that one looks ahead at.
+const LATER_MAX: usize = 512;
 /// Standing, or a repeat of one that stands.
 const COMPARED: [State; 6] =
     [State::Claimed, State::Unique, State::Clustered, State::Curated, State::Held, State::Repeat];
@@ -70,25 +70,18 @@ impl Lists<'_> {
         Ok(vector.map(|vector| Place { id: own.id, order: own.order, vector }))
     }
 
-    /// The standing pictures near this one, nearest first, without itself.
+    /// The earlier pictures near this one that stand, nearest first.
     pub(crate) async fn near(&self, own: &Place) -> Result<Vec<NearVector>, StoreError> {
         Ok(self.around(own).await?.1)
     }
 
     /// As [`Lists::near`], and itself, if it stands.
     pub(crate) async fn around(&self, own: &Place) -> Result<(Option<NearVector>, Vec<NearVector>), StoreError> {
-        let mut wanted = self.config.neighbours_max + 1; // itself comes along
-        loop {
-            let (cosine_min, among) = (self.config.cosine_min, Among::states(&State::STANDING));
-            let near = self.index.near_vectors(self.space, &own.vector, cosine_min, among, wanted).await?;
-            let crowded = near.len() == wanted && near.iter().any(|n| n.image.order > own.order);
-            if !crowded || wanted >= WIDE {
-                let (mut itself, others): (Vec<_>, _) = near.into_iter().partition(|n| n.image.id == own.id);
-                return Ok((itself.pop(), others));
-            }
-            // It comes late, among many that came after it: all of them must be seen.
-            wanted = WIDE;
-        }
+        let among = Among { until: Some(own.order), ..Among::states(&State::STANDING) };
+        let (cosine_min, wanted) = (self.config.cosine_min, self.config.neighbours_max + 1); // itself comes along
+        let near = self.index.near_vectors(self.space, &own.vector, cosine_min, among, wanted).await?;
+        let (mut itself, others): (Vec<_>, _) = near.into_iter().partition(|n| n.image.id == own.id);
+        Ok((itself.pop(), others))
     }
 
     /// The list of a picture, from its neighbours.
@@ -99,8 +92,8 @@ impl Lists<'_> {
 
     /// The pictures that came later and are alike enough to have this one on their list.
     pub(crate) async fn later(&self, own: &Place) -> Result<Vec<NearVector>, StoreError> {
-        let among = Among { states: &COMPARED, after: Some(own.order) };
-        self.index.near_vectors(self.space, &own.vector, self.config.repeat_cosine_min, among, WIDE).await
+        let among = Among { after: Some(own.order), ..Among::states(&COMPARED) };
+        self.index.near_vectors(self.space, &own.vector, self.config.repeat_cosine_min, among, LATER_MAX).await
     }
 
     pub(crate) async fn is_on_list_of(&self, elder: ImageId, junior: &NearVector) -> Result<bool, StoreError> {

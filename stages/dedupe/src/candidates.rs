@@ -22,7 +22,7 @@ const ANY_ORIGINAL: [State; 6] =
 
 /// Pictures that look like this one, and it like them: standing ones, and later repeats that may have to name this one.
 pub(crate) async fn of(index: &dyn Index, own: &Record, config: &Config) -> Result<Vec<Candidate>, StageError> {
-    let later_repeats = Among { states: &[State::Repeat], after: Some(own.order()) };
+    let later_repeats = Among { after: Some(own.order()), ..Among::states(&[State::Repeat]) };
     let among = [Among::states(&State::STANDING), later_repeats];
     let near = near(index, own, config.distance_max, &among, config.candidates_max).await?;
     let others = near.into_iter().filter(|n| n.distance.max(back(own, n)) <= config.distance_max);

@@ -65,7 +65,7 @@ pub async fn index(make: impl AsyncFn() -> Store) {
         a_stored_vector_has_length_one_and_keeps_its_direction,
         a_second_vector_replaces_the_first,
         near_vectors_keep_the_least_cosine_the_states_the_limit_and_the_order,
-        near_vectors_after_an_upload_are_those_that_come_later,
+        near_vectors_of_either_side_of_an_upload_are_told_apart,
         what_is_told_of_a_neighbour_is_as_in_its_record,
         a_vector_survives_changes_of_its_record,
         a_vector_without_direction_is_refused,

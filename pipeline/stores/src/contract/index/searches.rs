@@ -81,7 +81,7 @@ pub(super) async fn near_fingerprints_are_searched_among_several_at_once(store: 
     for n in (1..=20).filter(|n| n % 2 == 0) {
         store.change(id(n), &Change::to(State::Repeat)).await.expect("changes");
     }
-    let later = |order: u64| Among { states: &[State::Repeat], after: Some(UploadSeq(order)) };
+    let later = |order: u64| Among { after: Some(UploadSeq(order)), ..Among::states(&[State::Repeat]) };
     let near = async |among: &[Among<'_>], limit: usize| {
         let near = store.near_fingerprints(&[apart(0), apart(3)], 64, among, limit).await.expect("searches");
         near.iter().map(|n| (n.record.upload().0, n.distance, n.query)).collect::<Vec<_>>()
@@ -184,25 +184,37 @@ pub(super) async fn near_vectors_keep_the_least_cosine_the_states_the_limit_and_
 }
 
 /// More of either side than are wanted, so that those of the other take no place.
-pub(super) async fn near_vectors_after_an_upload_are_those_that_come_later(store: Store) {
+pub(super) async fn near_vectors_of_either_side_of_an_upload_are_told_apart(store: Store) {
     for n in 1..=60 {
         claim(&store, n).await;
         put(&store, n, &at(n as f32 / 2.0, 1)).await;
     }
     store.change(id(52), &Change::to(State::Repeat)).await.expect("changes");
-    let after = async |order: u64, states: &[State], limit: usize| {
-        let among = Among { states, after: Some(UploadSeq(order)) };
-        let near = store.near_vectors(&space(), &at(0.0, 1), 0.5, among, limit).await.expect("searches");
+    let look = async |degrees: f32, among: Among<'_>, limit: usize| {
+        let near = store.near_vectors(&space(), &at(degrees, 1), 0.5, among, limit).await.expect("searches");
         near.iter().map(|n| n.image.order.0).collect::<Vec<_>>()
+    };
+    let after = async |order: u64, states: &[State], limit: usize| {
+        look(0.0, Among { after: Some(UploadSeq(order)), ..Among::states(states) }, limit).await
+    };
+    let until = async |order: u64, states: &[State], limit: usize| {
+        look(30.0, Among { until: Some(UploadSeq(order)), ..Among::states(states) }, limit).await
     };
     assert_eq!(after(10, &[], 3).await, [11, 12, 13]);
     assert_eq!(after(50, &[], 3).await, [51, 52, 53]);
     assert_eq!(after(50, &[State::Claimed], 3).await, [51, 53, 54]);
     assert_eq!(after(58, &[], 5).await, [59, 60]);
     assert!(after(60, &[], 5).await.is_empty());
+    assert_eq!(until(10, &[], 3).await, [10, 9, 8]);
+    assert_eq!(until(53, &[State::Claimed], 3).await, [53, 51, 50]);
+    assert_eq!(until(2, &[], 5).await, [2, 1]);
+    assert!(until(0, &[], 5).await.is_empty());
+    let between = Among { after: Some(UploadSeq(7)), until: Some(UploadSeq(9)), ..Among::default() };
+    assert_eq!(look(0.0, between, 5).await, [8, 9]);
     // An earlier upload of the same bytes moves it forward.
     store.vote(id(60), UploadSeq(5), &[sample::label("dog")]).await.expect("votes");
     assert_eq!(after(58, &[], 5).await, [59]);
+    assert_eq!(until(5, &[], 2).await, [60, 5]);
 }
 
 pub(super) async fn what_is_told_of_a_neighbour_is_as_in_its_record(store: Store) {

@@ -74,11 +74,12 @@ pub(super) const LATE_MAX: usize = 4_096;
 pub(super) struct Wanted {
     pub(super) states: States,
     pub(super) after: Option<UploadSeq>,
+    pub(super) until: Option<UploadSeq>,
 }
 
 impl Wanted {
     pub(super) fn of(among: Among<'_>) -> Self {
-        Self { states: States::of(among.states), after: among.after }
+        Self { states: States::of(among.states), after: among.after, until: among.until }
     }
 }
 
@@ -133,8 +134,11 @@ impl Table {
         }
     }
 
-    pub(super) fn is_wanted(&self, row: Row, Wanted { states, after }: Wanted) -> bool {
-        states.has_code(self.states[row as usize]) && after.is_none_or(|after| self.orders[row as usize] > after)
+    pub(super) fn is_wanted(&self, row: Row, Wanted { states, after, until }: Wanted) -> bool {
+        let order = || self.orders[row as usize];
+        states.has_code(self.states[row as usize])
+            && after.is_none_or(|after| order() > after)
+            && until.is_none_or(|until| order() <= until)
     }
 
     pub(super) fn is_in(&self, id: ImageId, states: States) -> bool {

@@ -20,6 +20,8 @@ pub(super) struct Asked {
     pub(super) repeat_of: Option<ImageId>,
     /// Later in the order than this.
     pub(super) after: Option<UploadSeq>,
+    /// This one, or earlier.
+    pub(super) until: Option<UploadSeq>,
     pub(super) select: Select,
 }
 
@@ -30,20 +32,21 @@ impl Asked {
 
     pub(super) fn among(among: Among<'_>) -> Self {
         let select = Select { states: among.states.to_vec(), ..Select::default() };
-        Self { after: among.after, select, ..Self::default() }
+        Self { after: among.after, until: among.until, select, ..Self::default() }
     }
 
     /// None where nothing is asked for.
     pub(super) fn to_filter(&self) -> Option<Filter> {
-        let Self { id, stamp, repeat_of, after, select: Select { states, labels, attributes } } = self;
+        let Self { id, stamp, repeat_of, after, until, select: Select { states, labels, attributes } } = self;
         let texts = |texts: Vec<&str>| texts.into_iter().map(str::to_owned).collect::<Vec<String>>();
         let any = |key: &str, texts: Vec<String>| (!texts.is_empty()).then(|| Condition::matches(key, texts));
         let mut must: Vec<Condition> = Vec::new();
         must.extend(id.map(|id| Condition::has_id([point::point_id(id)])));
         must.extend(stamp.map(|stamp| Condition::matches(field::STAMP, stamp)));
         must.extend(repeat_of.map(|of| Condition::matches(field::REPEAT_OF, of.to_string())));
-        let later = |order: UploadSeq| Range { gt: Some(order.0 as f64), ..Range::default() };
-        must.extend(after.map(|order| Condition::range(field::ORDER, later(order))));
+        let bound = |order: Option<UploadSeq>| order.map(|order| order.0 as f64);
+        let range = Range { gt: bound(*after), lte: bound(*until), ..Range::default() };
+        must.extend(after.or(*until).map(|_| Condition::range(field::ORDER, range)));
         must.extend(any(field::STATE, texts(states.iter().map(|state| state.as_str()).collect())));
         must.extend(any(field::LABELS, texts(labels.iter().map(Label::as_str).collect())));
         must.extend(attributes.iter().map(|(key, value)| Condition::matches(field::ATTRIBUTES, attribute(key, value))));
@@ -80,12 +83,16 @@ impl Asked {
     }
 
     fn add_range(&mut self, key: &str, range: Range) -> Result<(), String> {
-        match range {
-            Range { gt: Some(order), gte: None, lt: None, lte: None } if key == field::ORDER && order >= 0.0 => {
-                set(&mut self.after, UploadSeq(order as u64), key)
-            }
-            _ => Err(format!("`{key}` cannot be in a range, or not in {range:?}")),
+        let Range { gt, gte: None, lt: None, lte } = range else {
+            return Err(format!("`{key}` cannot be in {range:?}"));
+        };
+        if key != field::ORDER || gt.or(lte).is_none() || gt.into_iter().chain(lte).any(|order| order < 0.0) {
+            return Err(format!("`{key}` cannot be in a range, or not in {range:?}"));
         }
+        for (slot, order) in [(&mut self.after, gt), (&mut self.until, lte)] {
+            order.map_or(Ok(()), |order| set(slot, UploadSeq(order as u64), key))?;
+        }
+        Ok(())
     }
 
     fn add_match(&mut self, key: &str, value: MatchValue) -> Result<(), String> {
@@ -149,10 +156,12 @@ mod tests {
             stamp: Some(-5),
             repeat_of: Some(sample::id(2)),
             after: Some(UploadSeq(1 << 50)),
+            until: Some(UploadSeq(1 << 51)),
             select: select.clone(),
         };
-        let among = Among { states: &[State::Repeat], after: Some(UploadSeq(0)) };
-        for asked in [Asked::default(), whole, Asked::of(&select), Asked::among(among)] {
+        let after = Among { after: Some(UploadSeq(0)), ..Among::states(&[State::Repeat]) };
+        let until = Among { until: Some(UploadSeq(9)), ..Among::default() };
+        for asked in [Asked::default(), whole, Asked::of(&select), Asked::among(after), Asked::among(until)] {
             assert_eq!(Asked::from_filter(asked.to_filter()).expect("is ours"), asked);
         }
     }

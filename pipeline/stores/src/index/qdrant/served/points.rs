@@ -10,11 +10,10 @@ use ::qdrant_client::qdrant::{
     vector_output, vectors::VectorsOptions, vectors_output, with_payload_selector, with_vectors_selector,
 };
 use dih_core::{
-    ImageId, UploadSeq,
+    ImageId,
     event::VectorSpace,
     image::Fingerprint,
     ports::{Among, Index, NearVector, Select},
-    record::State,
 };
 use tonic::{Request, Response, Status};
 
@@ -66,7 +65,8 @@ impl Points for Served {
         let Some(PointsSelectorOneOf::Filter(filter)) = selector else {
             return Err(invalid("a payload is overwritten by a filter of an id and a stamp"));
         };
-        let Asked { id: Some(id), stamp: Some(stamp), repeat_of: None, after: None, select } = asked(Some(filter))?
+        let Asked { id: Some(id), stamp: Some(stamp), repeat_of: None, after: None, until: None, select } =
+            asked(Some(filter))?
         else {
             return Err(invalid("a payload is overwritten by a filter of an id and a stamp"));
         };
@@ -129,7 +129,9 @@ impl Points for Served {
         let request = request.into_inner();
         self.check_collection(&request.collection_name)?;
         let count = match asked(request.filter)? {
-            Asked { id: None, stamp: None, repeat_of: None, after: None, select } => self.index.count(&select).await,
+            Asked { id: None, stamp: None, repeat_of: None, after: None, until: None, select } => {
+                self.index.count(&select).await
+            }
             _ => return Err(invalid("points are counted by states, labels and attributes")),
         };
         let result = Some(CountResult { count: count.map_err(status)? });
@@ -142,7 +144,7 @@ impl Points for Served {
         let by = facet::by_field(&request.key);
         let by = by.ok_or_else(|| invalid("points are counted by their state, labels or attributes"))?;
         let counted = match asked(request.filter)? {
-            Asked { id: None, stamp: None, repeat_of: None, after: None, select } => {
+            Asked { id: None, stamp: None, repeat_of: None, after: None, until: None, select } => {
                 self.index.facet(by, &select, limit(request.limit)).await
             }
             _ => return Err(invalid("points are counted by states, labels and attributes")),
@@ -212,12 +214,12 @@ impl Served {
         limit: usize,
     ) -> Result<(Vec<ImageId>, Option<ImageId>), Status> {
         match asked {
-            Asked { id: None, stamp: None, repeat_of: None, after: None, select } => {
+            Asked { id: None, stamp: None, repeat_of: None, after: None, until: None, select } => {
                 let page = self.index.page(&select, from.and_then(point::before), limit, None).await.map_err(status)?;
                 let ids = page.records.iter().map(|(record, _)| record.id()).collect();
                 Ok((ids, page.next.and_then(point::after)))
             }
-            Asked { id: None, stamp: None, repeat_of: Some(of), after: None, select }
+            Asked { id: None, stamp: None, repeat_of: Some(of), after: None, until: None, select }
                 if select == Select::default() =>
             {
                 let repeats = self.index.repeats_of(of).await.map_err(status)?;
@@ -239,8 +241,8 @@ impl Served {
         else {
             return Err(invalid("a query is for what is nearest to a dense vector"));
         };
-        let (states, after) = among(request.filter)?;
-        let among = Among { states: &states, after };
+        let Asked { select: Select { states, .. }, after, until, .. } = asked_among(request.filter)?;
+        let among = Among { states: &states, after, until };
         let (fields, limit) = (fields(request.with_payload)?, limit(request.limit));
         match request.using.unwrap_or_default() {
             using if using == FINGERPRINT => {
@@ -313,12 +315,12 @@ fn asked(filter: Option<Filter>) -> Result<Asked, Status> {
     Asked::from_filter(filter).map_err(invalid)
 }
 
-/// States are all that a search is filtered by.
-fn among(filter: Option<Filter>) -> Result<(Vec<State>, Option<UploadSeq>), Status> {
-    let mut asked = asked(filter)?;
-    let among = (std::mem::take(&mut asked.select.states), asked.after.take());
-    match asked == Asked::default() {
-        true => Ok(among),
+/// States and the order are all that a search is filtered by.
+fn asked_among(filter: Option<Filter>) -> Result<Asked, Status> {
+    let asked = asked(filter)?;
+    let among = Among { states: &asked.select.states, after: asked.after, until: asked.until };
+    match asked == Asked::among(among) {
+        true => Ok(asked),
         false => Err(invalid("what is near is filtered by states and order only")),
     }
 }
