@@ -5,6 +5,7 @@ mod bucket;
 use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context, Result};
+use async_nats::{Message, Subscriber};
 use dih_core::event::{Content, Upload};
 use dih_proto::Wire;
 use dih_stores::contract::weed::WeedServer;
@@ -94,26 +95,25 @@ async fn a_photo_too_large_for_a_message_is_put_where_the_hub_says() -> Result<(
 }
 
 /// As a device does: asks, puts, says where it is, and listens. Gives the key and the answer.
+/// Connects anew each time it is called.
+async fn ask_for_link(world: &World, seed: &str, hash: &str) -> Result<(async_nats::Client, Subscriber, Message)> {
+    let at = format!("127.0.0.1:{}", fs::read_to_string(world.home().join("broker/port"))?.trim());
+    let options = async_nats::ConnectOptions::with_nkey(seed.to_owned()).custom_inbox_prefix("_INBOX_cam1");
+    let client = options.connect(at).await?;
+    let answers = client.subscribe("dih.v1.answer.cam1.json").await?;
+    let link = client.request("dih.v1.link.cam1", hash.to_owned().into()).await?;
+    Ok((client, answers, link))
+}
+
 async fn send_by_link(world: &World, seed: &str) -> Result<(String, Value)> {
     let photo = vec![7; 9 << 20];
     // Whoever asks second finds it there.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let port = world.home().join("broker/port");
-    let client = loop {
-        let options = async_nats::ConnectOptions::with_nkey(seed.to_owned()).custom_inbox_prefix("_INBOX_cam1");
-        // The broker of the last command may be ending, and that of the hub starting.
-        let at = format!("127.0.0.1:{}", fs::read_to_string(&port).unwrap_or_default().trim());
-        match options.connect(at).await {
-            Ok(client) => break client,
-            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    };
-    let mut answers = client.subscribe("dih.v1.answer.cam1.json").await?;
     let hash: String = Sha256::digest(&photo).iter().map(|byte| format!("{byte:02x}")).collect();
-    let link = loop {
-        // Nobody answers until the hub is up.
-        match client.request("dih.v1.link.cam1", hash.clone().into()).await {
-            Ok(link) => break link,
+    let (client, mut answers, link) = loop {
+        // The broker of the last command may be ending, that of the hub starting at another port, and nobody answers yet.
+        match ask_for_link(world, seed, &hash).await {
+            Ok(asked) => break asked,
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     };
