@@ -113,40 +113,31 @@ fn values(by: Facet, record: &Record) -> BTreeSet<FacetValue> {
     }
 }
 
-/// Counts values, however many there are, in memory for as many as are wanted.
+/// Ranks counted values, however many there are, in memory for as many as are wanted.
 #[derive(Debug)]
 struct MostFrequent {
     wanted: usize,
-    counted: Vec<Counted>,
+    ranked: BTreeSet<(Reverse<u64>, FacetValue)>,
 }
 
 impl MostFrequent {
-    /// Counts looked through in one go.
-    const SLACK: usize = 1_024;
-
     fn new(wanted: usize) -> Self {
-        Self { wanted, counted: Vec::new() }
+        Self { wanted, ranked: BTreeSet::new() }
     }
 
     /// A value is added once.
-    fn add(&mut self, (key, value): FacetValue, records: u64) {
+    fn add(&mut self, value: FacetValue, records: u64) {
         if records > 0 {
-            self.counted.push(Counted { key, value, records });
+            self.ranked.insert((Reverse(records), value));
         }
-        if self.counted.len() >= self.wanted.saturating_add(Self::SLACK) {
-            self.sort();
+        if self.ranked.len() > self.wanted {
+            self.ranked.pop_last();
         }
     }
 
-    fn sort(&mut self) {
-        let name = |counted: &Counted| (counted.key.clone(), counted.value.clone());
-        self.counted.sort_by_cached_key(|counted| (Reverse(counted.records), name(counted)));
-        self.counted.truncate(self.wanted);
-    }
-
-    fn sorted(mut self) -> Vec<Counted> {
-        self.sort();
-        self.counted
+    fn sorted(self) -> Vec<Counted> {
+        let counted = |(Reverse(records), (key, value))| Counted { key, value, records };
+        self.ranked.into_iter().map(counted).collect()
     }
 }
 
@@ -205,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_most_frequent_of_more_values_than_are_kept_are_found() {
-        let values = 3 * MostFrequent::SLACK as u64;
+        let values = 3_000;
         let mut most = MostFrequent::new(3);
         (0..values).for_each(|n| most.add((None, format!("{n:05}")), 1 + n * 7 % values)); // each count once
         let found: Vec<_> = most.sorted().into_iter().map(|Counted { value, records, .. }| (value, records)).collect();

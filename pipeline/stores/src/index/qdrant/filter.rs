@@ -35,6 +35,33 @@ impl Asked {
         Self { after: among.after, until: among.until, select, ..Self::default() }
     }
 
+    /// One point, unless it changed.
+    pub(super) fn stamped(id: ImageId, stamp: Stamp) -> Self {
+        Self { id: Some(id), stamp: Some(stamp), ..Self::default() }
+    }
+
+    pub(super) fn repeats_of(of: ImageId) -> Self {
+        Self { repeat_of: Some(of), ..Self::default() }
+    }
+
+    /// As of [`Asked::of`], if it is that and no more; so the others.
+    pub(super) fn to_select(&self) -> Option<&Select> {
+        (*self == Self::of(&self.select)).then_some(&self.select)
+    }
+
+    pub(super) fn to_among(&self) -> Option<Among<'_>> {
+        let among = Among { states: &self.select.states, after: self.after, until: self.until };
+        (*self == Self::among(among)).then_some(among)
+    }
+
+    pub(super) fn to_stamped(&self) -> Option<(ImageId, Stamp)> {
+        self.id.zip(self.stamp).filter(|(id, stamp)| *self == Self::stamped(*id, *stamp))
+    }
+
+    pub(super) fn to_repeats_of(&self) -> Option<ImageId> {
+        self.repeat_of.filter(|of| *self == Self::repeats_of(*of))
+    }
+
     /// None where nothing is asked for.
     pub(super) fn to_filter(&self) -> Option<Filter> {
         let Self { id, stamp, repeat_of, after, until, select: Select { states, labels, attributes } } = self;
@@ -83,14 +110,16 @@ impl Asked {
     }
 
     fn add_range(&mut self, key: &str, range: Range) -> Result<(), String> {
-        let Range { gt, gte: None, lt: None, lte } = range else {
-            return Err(format!("`{key}` cannot be in {range:?}"));
+        let (after, until) = match range {
+            Range { gt, gte: None, lt: None, lte } if key == field::ORDER && gt.or(lte).is_some() => (gt, lte),
+            other => return Err(format!("`{key}` cannot be in {other:?}")),
         };
-        if key != field::ORDER || gt.or(lte).is_none() || gt.into_iter().chain(lte).any(|order| order < 0.0) {
-            return Err(format!("`{key}` cannot be in a range, or not in {range:?}"));
-        }
-        for (slot, order) in [(&mut self.after, gt), (&mut self.until, lte)] {
-            order.map_or(Ok(()), |order| set(slot, UploadSeq(order as u64), key))?;
+        for (slot, order) in [(&mut self.after, after), (&mut self.until, until)] {
+            let Some(order) = order else { continue };
+            if order < 0.0 {
+                return Err(format!("`{key}` cannot be {order}"));
+            }
+            set(slot, UploadSeq(order as u64), key)?;
         }
         Ok(())
     }
@@ -164,6 +193,20 @@ mod tests {
         for asked in [Asked::default(), whole, Asked::of(&select), Asked::among(after), Asked::among(until)] {
             assert_eq!(Asked::from_filter(asked.to_filter()).expect("is ours"), asked);
         }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_told_from_what_is_more() {
+        let (select, among) = (Select::default(), Among { after: Some(UploadSeq(1)), ..Among::default() });
+        let (stamped, repeats) = (Asked::stamped(sample::id(1), 2), Asked::repeats_of(sample::id(1)));
+        assert_eq!(Asked::of(&select).to_select(), Some(&select));
+        assert_eq!(Asked::among(among).to_among(), Some(among));
+        assert_eq!(stamped.to_stamped(), Some((sample::id(1), 2)));
+        assert_eq!(repeats.to_repeats_of(), Some(sample::id(1)));
+        let more = Asked { after: among.after, ..stamped };
+        let more = Asked { repeat_of: repeats.repeat_of, ..more };
+        let none = (None, None, None, None);
+        assert_eq!((more.to_select(), more.to_among(), more.to_stamped(), more.to_repeats_of()), none);
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl QdrantIndex {
 
     /// Writes over the record with this stamp; over no other.
     async fn swap(&self, id: ImageId, stamp: Stamp, after: &Stamped) -> Result<(), StoreError> {
-        let this = Asked { id: Some(id), stamp: Some(stamp), ..Asked::default() };
+        let this = Asked::stamped(id, stamp);
         let selector = PointsSelectorOneOf::Filter(this.to_filter().unwrap_or_default());
         let payload = after.to_payload()?;
         let set = || {
@@ -341,7 +341,7 @@ impl Index for QdrantIndex {
     }
 
     async fn repeats_of(&self, id: ImageId) -> Result<Vec<Record>, StoreError> {
-        let asked = Asked { repeat_of: Some(id), ..Asked::default() };
+        let asked = Asked::repeats_of(id);
         let (mut records, mut after) = (Vec::new(), None);
         loop {
             let page = self.scroll(&asked, after, PAGE, None).await?;

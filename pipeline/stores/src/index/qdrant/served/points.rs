@@ -63,16 +63,10 @@ impl Points for Served {
         self.check_collection(&request.collection_name)?;
         let selector = request.points_selector.and_then(|selector| selector.points_selector_one_of);
         let Some(PointsSelectorOneOf::Filter(filter)) = selector else {
-            return Err(invalid("a payload is overwritten by a filter of an id and a stamp"));
+            return Err(invalid("a payload is overwritten by an id and a stamp"));
         };
-        let Asked { id: Some(id), stamp: Some(stamp), repeat_of: None, after: None, until: None, select } =
-            asked(Some(filter))?
-        else {
-            return Err(invalid("a payload is overwritten by a filter of an id and a stamp"));
-        };
-        if select != Select::default() {
-            return Err(invalid("a payload is overwritten by a filter of nothing but an id and a stamp"));
-        }
+        let stamped_one = asked(Some(filter))?.to_stamped();
+        let (id, stamp) = stamped_one.ok_or_else(|| invalid("a payload is overwritten by an id and a stamp"))?;
         self.index.swap(stamp, &stamped(id, &request.payload)?).map_err(status)?;
         self.written().await
     }
@@ -128,13 +122,8 @@ impl Points for Served {
     async fn count(&self, request: Request<CountPoints>) -> Result<Response<CountResponse>, Status> {
         let request = request.into_inner();
         self.check_collection(&request.collection_name)?;
-        let count = match asked(request.filter)? {
-            Asked { id: None, stamp: None, repeat_of: None, after: None, until: None, select } => {
-                self.index.count(&select).await
-            }
-            _ => return Err(invalid("points are counted by states, labels and attributes")),
-        };
-        let result = Some(CountResult { count: count.map_err(status)? });
+        let count = self.index.count(&selected(request.filter)?).await.map_err(status)?;
+        let result = Some(CountResult { count });
         Ok(Response::new(CountResponse { result, ..CountResponse::default() }))
     }
 
@@ -143,13 +132,8 @@ impl Points for Served {
         self.check_collection(&request.collection_name)?;
         let by = facet::by_field(&request.key);
         let by = by.ok_or_else(|| invalid("points are counted by their state, labels or attributes"))?;
-        let counted = match asked(request.filter)? {
-            Asked { id: None, stamp: None, repeat_of: None, after: None, until: None, select } => {
-                self.index.facet(by, &select, limit(request.limit)).await
-            }
-            _ => return Err(invalid("points are counted by states, labels and attributes")),
-        };
-        let hits = counted.map_err(status)?.into_iter().map(facet::hit).collect();
+        let counted = self.index.facet(by, &selected(request.filter)?, limit(request.limit)).await.map_err(status)?;
+        let hits = counted.into_iter().map(facet::hit).collect();
         Ok(Response::new(FacetResponse { hits, ..FacetResponse::default() }))
     }
 
@@ -213,25 +197,20 @@ impl Served {
         from: Option<ImageId>,
         limit: usize,
     ) -> Result<(Vec<ImageId>, Option<ImageId>), Status> {
-        match asked {
-            Asked { id: None, stamp: None, repeat_of: None, after: None, until: None, select } => {
-                let page = self.index.page(&select, from.and_then(point::before), limit, None).await.map_err(status)?;
-                let ids = page.records.iter().map(|(record, _)| record.id()).collect();
-                Ok((ids, page.next.and_then(point::after)))
-            }
-            Asked { id: None, stamp: None, repeat_of: Some(of), after: None, until: None, select }
-                if select == Select::default() =>
-            {
-                let repeats = self.index.repeats_of(of).await.map_err(status)?;
-                let mut ids: Vec<ImageId> = repeats.iter().map(|record| record.id()).collect();
-                ids.retain(|id| from.is_none_or(|from| *id >= from));
-                ids.sort_unstable();
-                let next = ids.get(limit).copied();
-                ids.truncate(limit);
-                Ok((ids, next))
-            }
-            _ => Err(invalid("points are listed by states, labels and attributes, or by what they repeat")),
+        if let Some(of) = asked.to_repeats_of() {
+            let repeats = self.index.repeats_of(of).await.map_err(status)?;
+            let mut ids: Vec<ImageId> = repeats.iter().map(|record| record.id()).collect();
+            ids.retain(|id| from.is_none_or(|from| *id >= from));
+            ids.sort_unstable();
+            let next = ids.get(limit).copied();
+            ids.truncate(limit);
+            return Ok((ids, next));
         }
+        let unlisted = || invalid("points are listed by states, labels and attributes, or by what they repeat");
+        let select = asked.to_select().ok_or_else(unlisted)?;
+        let page = self.index.page(select, from.and_then(point::before), limit, None).await.map_err(status)?;
+        let ids = page.records.iter().map(|(record, _)| record.id()).collect();
+        Ok((ids, page.next.and_then(point::after)))
     }
 
     async fn nearest(&self, request: QueryPoints) -> Result<Vec<ScoredPoint>, Status> {
@@ -241,8 +220,8 @@ impl Served {
         else {
             return Err(invalid("a query is for what is nearest to a dense vector"));
         };
-        let Asked { select: Select { states, .. }, after, until, .. } = asked_among(request.filter)?;
-        let among = Among { states: &states, after, until };
+        let asked = asked(request.filter)?;
+        let among = asked.to_among().ok_or_else(|| invalid("what is near is filtered by states and order only"))?;
         let (fields, limit) = (fields(request.with_payload)?, limit(request.limit));
         match request.using.unwrap_or_default() {
             using if using == FINGERPRINT => {
@@ -315,14 +294,9 @@ fn asked(filter: Option<Filter>) -> Result<Asked, Status> {
     Asked::from_filter(filter).map_err(invalid)
 }
 
-/// States and the order are all that a search is filtered by.
-fn asked_among(filter: Option<Filter>) -> Result<Asked, Status> {
-    let asked = asked(filter)?;
-    let among = Among { states: &asked.select.states, after: asked.after, until: asked.until };
-    match asked == Asked::among(among) {
-        true => Ok(asked),
-        false => Err(invalid("what is near is filtered by states and order only")),
-    }
+fn selected(filter: Option<Filter>) -> Result<Select, Status> {
+    let select = asked(filter)?.to_select().cloned();
+    select.ok_or_else(|| invalid("points are counted by states, labels and attributes"))
 }
 
 fn are_among(fields: &[String], known: &[&str]) -> bool {
