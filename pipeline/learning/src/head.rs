@@ -1,9 +1,12 @@
 //! A classifier head: softmax regression on normalised vectors, stopped by a validation split, calibrated at the end.
 //!
-//! Takes    rows with one class each and the split each belongs to. Gives weights, bias and the history.
+//! Takes    rows with one class each, how surely it is right, and the split each belongs to. Gives weights, bias and the
+//!          history.
 //! How      full passes in small batches with Adam (Kingma and Ba 2015), classes weighted by the inverse of their
-//!          frequency, L2 on the weights; the epoch with the least validation loss stays; its temperature is fitted on
-//!          the same split (Guo et al. 2017) and folded into weights and bias.
+//!          frequency, rows by how surely their class is right, L2 on the weights; of the steps a running mean is taken
+//!          (Polyak and Juditsky 1992), so that the order of the rows matters less; that of the epoch with the least
+//!          validation loss stays; its temperature is fitted on the same split (Guo et al. 2017) and folded into weights and
+//!          bias.
 //! Keeps    the training rows in memory: a version's chosen labels, not the whole collection.
 //! Weak at  a validation split of a few photos: it stops at random. Without one, all epochs are run.
 
@@ -13,6 +16,9 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::{LearningError, algebra::normalise, metrics::best};
+
+/// Share of the running mean of the weights that a step leaves as it is: some hundred steps make it.
+const AVERAGED: f32 = 0.99;
 
 /// How to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -33,15 +39,23 @@ pub struct HeadPolicy {
 
 impl Default for HeadPolicy {
     fn default() -> Self {
-        Self { seed: 0, epochs_max: 200, patience: 15, batch: 64, rate: 0.05, l2: 2e-5, balance: 0.5 }
+        Self { seed: 0, epochs_max: 200, patience: 15, batch: 64, rate: 0.05, l2: 1e-4, balance: 0.5 }
     }
 }
 
-/// Rows (any length but zero) and the class of each.
+/// Rows (any length but zero), the class of each, and how much each counts, 0 to 1.
 #[derive(Clone, Copy, Debug)]
 pub struct Split<'a> {
     pub rows: ArrayView2<'a, f32>,
     pub classes: &'a [usize],
+    /// The probability that its class is right. None: all count the same.
+    pub sure: Option<&'a [f32]>,
+}
+
+impl Split<'_> {
+    fn sure(&self, row: usize) -> f32 {
+        self.sure.map_or(1.0, |sure| sure[row])
+    }
 }
 
 /// Probabilities are softmax(weights . (x / |x|) + bias).
@@ -97,34 +111,35 @@ pub fn train_head(
     }
     let rows = unit(train.rows);
     let val_rows = val.map(|v| unit(v.rows));
-    let weights = class_weights(classes, train.classes, policy.balance);
+    let weights = row_weights(classes, train, policy.balance);
     let mut model = Adam::new(classes, rows.ncols());
     let mut rng = ChaCha8Rng::seed_from_u64(policy.seed);
     let mut order: Vec<usize> = (0..rows.nrows()).collect();
     let mut history = Vec::new();
-    let mut kept = (f32::INFINITY, 0, model.value.clone());
+    let mut kept = (f32::INFINITY, 0, model.averaged());
     for epoch in 0..policy.epochs_max.max(1) {
         order.shuffle(&mut rng);
         let mut sum = 0.0;
         for batch in order.chunks(policy.batch.max(1)) {
             let x = rows.select(Axis(0), batch);
-            let y: Vec<usize> = batch.iter().map(|i| train.classes[*i]).collect();
-            let (loss, gradient) = loss_and_gradient(&model.value, x.view(), &y, &weights, policy.l2);
+            let y: Vec<(usize, f32)> = batch.iter().map(|i| (train.classes[*i], weights[*i])).collect();
+            let (loss, gradient) = loss_and_gradient(&model.value, x.view(), &y, policy.l2);
             sum += loss * batch.len() as f32;
             model.step(&gradient, policy.rate);
         }
-        let measured = val.zip(val_rows.as_ref()).map(|(v, rows)| evaluate(&model.value, rows.view(), v.classes));
+        let averaged = model.averaged();
+        let measured = val.zip(val_rows.as_ref()).map(|(v, rows)| evaluate(&averaged, rows.view(), v));
         let train_loss = sum / rows.nrows() as f32;
         let (val_loss, val_accuracy) = measured.unzip();
         history.push(Epoch { train_loss, val_loss, val_accuracy });
         if val_loss.unwrap_or(-(epoch as f32)) < kept.0 {
-            kept = (val_loss.unwrap_or(-(epoch as f32)), epoch, model.value.clone());
+            kept = (val_loss.unwrap_or(-(epoch as f32)), epoch, averaged);
         } else if epoch - kept.1 >= policy.patience.max(1) {
             break;
         }
     }
     let (_, chosen, mut value) = kept;
-    let temperature = val.zip(val_rows).map_or(1.0, |(v, rows)| temperature(&value, rows.view(), v.classes));
+    let temperature = val.zip(val_rows).map_or(1.0, |(v, rows)| temperature(&value, rows.view(), v));
     value.mapv_inplace(|w| w / temperature);
     if value.iter().any(|w| !w.is_finite()) {
         return Err(LearningError::Degenerate);
@@ -139,6 +154,9 @@ fn check(classes: usize, split: Split<'_>) -> Result<(), LearningError> {
     let (found, wanted) = (split.classes.len(), split.rows.nrows());
     if found != wanted {
         return Err(LearningError::Mismatch { what: "the classes of a split", found, wanted });
+    }
+    if let Some(sure) = split.sure.map(<[f32]>::len).filter(|sure| *sure != wanted) {
+        return Err(LearningError::Mismatch { what: "how sure the classes of a split are", found: sure, wanted });
     }
     match split.classes.iter().find(|c| **c >= classes) {
         None => Ok(()),
@@ -158,13 +176,15 @@ fn unit(rows: ArrayView2<f32>) -> Array2<f32> {
     out
 }
 
-/// Weight of each class, of mean 1 over the photos: (n / (classes * count)) ^ balance, rescaled.
-fn class_weights(classes: usize, labels: &[usize], balance: f32) -> Vec<f32> {
+/// Weight of each row, of mean 1: how sure it is, times (n / (classes * count of its class)) ^ balance.
+fn row_weights(classes: usize, split: Split<'_>, balance: f32) -> Vec<f32> {
+    let rows = || split.classes.iter().enumerate().map(|(row, class)| (*class, split.sure(row)));
     let mut counts = vec![0.0_f32; classes];
-    labels.iter().for_each(|c| counts[*c] += 1.0);
-    let raw: Vec<f32> = counts.iter().map(|c| if *c > 0.0 { c.powf(-balance) } else { 0.0 }).collect();
-    let total: f32 = raw.iter().zip(&counts).map(|(w, c)| w * c).sum();
-    raw.iter().map(|w| w * labels.len() as f32 / total).collect()
+    rows().for_each(|(class, sure)| counts[class] += sure);
+    let raw = rows().map(|(class, sure)| if sure > 0.0 { sure * counts[class].powf(-balance) } else { 0.0 });
+    let raw: Vec<f32> = raw.collect();
+    let total: f32 = raw.iter().sum();
+    raw.iter().map(|weight| weight * raw.len() as f32 / total.max(f32::MIN_POSITIVE)).collect()
 }
 
 /// The last column of `value` is the bias.
@@ -173,22 +193,21 @@ fn logits(value: &Array2<f32>, rows: ArrayView2<f32>) -> Array2<f32> {
     rows.dot(&value.slice(ndarray::s![.., ..d]).t()) + value.column(d)
 }
 
-/// Weighted mean cross-entropy plus the L2 term, and its gradient.
+/// Weighted mean cross-entropy plus the L2 term, and its gradient. `classes`: of each row, and its weight.
 fn loss_and_gradient(
     value: &Array2<f32>,
     rows: ArrayView2<f32>,
-    classes: &[usize],
-    weights: &[f32],
+    classes: &[(usize, f32)],
     l2: f32,
 ) -> (f32, Array2<f32>) {
     let (n, d) = rows.dim();
     let mut delta = logits(value, rows);
     softmax(&mut delta);
     let mut loss = 0.0;
-    for (mut row, class) in delta.axis_iter_mut(Axis(0)).zip(classes) {
-        loss -= weights[*class] * row[*class].max(1e-12).ln() / n as f32;
+    for (mut row, (class, weight)) in delta.axis_iter_mut(Axis(0)).zip(classes) {
+        loss -= weight * row[*class].max(1e-12).ln() / n as f32;
         row[*class] -= 1.0;
-        row.mapv_inplace(|v| v * weights[*class] / n as f32);
+        row.mapv_inplace(|v| v * weight / n as f32);
     }
     let mut gradient = Array2::zeros(value.raw_dim());
     gradient.slice_mut(ndarray::s![.., ..d]).assign(&delta.t().dot(&rows));
@@ -208,27 +227,29 @@ fn softmax(logits: &mut Array2<f32>) {
     }
 }
 
-/// Mean cross-entropy (unweighted) and accuracy.
-fn evaluate(value: &Array2<f32>, rows: ArrayView2<f32>, classes: &[usize]) -> (f32, f32) {
+/// Mean cross-entropy, the sure ones counting more, and accuracy, all counting the same.
+fn evaluate(value: &Array2<f32>, rows: ArrayView2<f32>, split: Split<'_>) -> (f32, f32) {
     let raw = logits(value, rows);
     let right = raw
         .axis_iter(Axis(0))
-        .zip(classes)
+        .zip(split.classes)
         .filter(|(row, class)| best(&row.to_vec()).is_some_and(|(named, _)| named == **class));
-    (cross_entropy(&raw, classes, 1.0), right.count() as f32 / classes.len() as f32)
+    (cross_entropy(&raw, split, 1.0), right.count() as f32 / split.classes.len() as f32)
 }
 
-fn cross_entropy(raw: &Array2<f32>, classes: &[usize], temperature: f32) -> f32 {
+fn cross_entropy(raw: &Array2<f32>, split: Split<'_>, temperature: f32) -> f32 {
     let mut probabilities = raw.mapv(|v| v / temperature);
     softmax(&mut probabilities);
-    let rows = probabilities.axis_iter(Axis(0)).zip(classes);
-    rows.map(|(row, class)| -row[*class].max(1e-12).ln()).sum::<f32>() / classes.len() as f32
+    let rows = probabilities.axis_iter(Axis(0)).zip(split.classes).enumerate();
+    let weighted = rows.map(|(at, (row, class))| (split.sure(at), -row[*class].max(1e-12).ln()));
+    let (loss, all) = weighted.fold((0.0, 0.0), |(loss, all), (sure, own)| (loss + sure * own, all + sure));
+    loss / all.max(f32::MIN_POSITIVE)
 }
 
 /// The temperature with the least cross-entropy, by golden-section search on its logarithm: the loss has one valley.
-fn temperature(value: &Array2<f32>, rows: ArrayView2<f32>, classes: &[usize]) -> f32 {
+fn temperature(value: &Array2<f32>, rows: ArrayView2<f32>, split: Split<'_>) -> f32 {
     let raw = logits(value, rows);
-    let loss = |log_t: f32| cross_entropy(&raw, classes, log_t.exp());
+    let loss = |log_t: f32| cross_entropy(&raw, split, log_t.exp());
     let golden = 0.618_034_f32;
     let (mut low, mut high) = (0.05_f32.ln(), 20.0_f32.ln());
     for _ in 0..40 {
@@ -244,15 +265,23 @@ fn temperature(value: &Array2<f32>, rows: ArrayView2<f32>, classes: &[usize]) ->
 
 struct Adam {
     value: Array2<f32>,
+    /// Running means: of the gradient, of its square, and of the value.
     mean: Array2<f32>,
     square: Array2<f32>,
+    values: Array2<f32>,
     steps: i32,
 }
 
 impl Adam {
     fn new(classes: usize, d: usize) -> Self {
         let zeros = Array2::zeros((classes, d + 1));
-        Self { value: zeros.clone(), mean: zeros.clone(), square: zeros, steps: 0 }
+        Self { value: zeros.clone(), mean: zeros.clone(), square: zeros.clone(), values: zeros, steps: 0 }
+    }
+
+    /// The running mean of the value, which began at nothing.
+    fn averaged(&self) -> Array2<f32> {
+        let made = 1.0 - AVERAGED.powi(self.steps);
+        self.values.mapv(|value| value / made.max(f32::MIN_POSITIVE))
     }
 
     fn step(&mut self, gradient: &Array2<f32>, rate: f32) {
@@ -261,13 +290,13 @@ impl Adam {
         self.steps += 1;
         let correct1 = 1.0 - BETA1.powi(self.steps);
         let correct2 = 1.0 - BETA2.powi(self.steps);
-        ndarray::Zip::from(&mut self.value).and(&mut self.mean).and(&mut self.square).and(gradient).for_each(
-            |value, mean, square, g| {
-                *mean = BETA1 * *mean + (1.0 - BETA1) * g;
-                *square = BETA2 * *square + (1.0 - BETA2) * g * g;
-                *value -= rate * (*mean / correct1) / ((*square / correct2).sqrt() + 1e-8);
-            },
-        );
+        let state = ndarray::Zip::from(&mut self.value).and(&mut self.mean).and(&mut self.square);
+        state.and(&mut self.values).and(gradient).for_each(|value, mean, square, values, g| {
+            *mean = BETA1 * *mean + (1.0 - BETA1) * g;
+            *square = BETA2 * *square + (1.0 - BETA2) * g * g;
+            *value -= rate * (*mean / correct1) / ((*square / correct2).sqrt() + 1e-8);
+            *values = AVERAGED * *values + (1.0 - AVERAGED) * *value;
+        });
     }
 }
 

@@ -16,7 +16,7 @@ fn blobs(classes: usize, each: usize, seed: u64) -> (Array2<f32>, Vec<usize>) {
 }
 
 fn split<'a>((rows, classes): &'a (Array2<f32>, Vec<usize>)) -> Split<'a> {
-    Split { rows: rows.view(), classes }
+    Split { rows: rows.view(), classes, sure: None }
 }
 
 #[test]
@@ -47,15 +47,15 @@ fn equal_seeds_give_equal_heads() {
 #[test]
 fn the_gradient_is_the_slope_of_the_loss() {
     let (rows, classes) = blobs(3, 5, 4);
-    let weights = class_weights(3, &classes, 1.0);
+    let classes: Vec<_> = classes.into_iter().zip([0.5, 2.0, 1.0].into_iter().cycle()).collect();
     let value = Array2::from_shape_fn((3, 13), |(i, j)| ((i * 13 + j) as f32).sin() * 0.3);
-    let (_, gradient) = loss_and_gradient(&value, rows.view(), &classes, &weights, 0.1);
+    let (_, gradient) = loss_and_gradient(&value, rows.view(), &classes, 0.1);
     for at in [(0, 0), (1, 5), (2, 11), (0, 12), (2, 12)] {
         let step = 1e-2;
         let moved = |by: f32| {
             let mut value = value.clone();
             value[at] += by;
-            loss_and_gradient(&value, rows.view(), &classes, &weights, 0.1).0
+            loss_and_gradient(&value, rows.view(), &classes, 0.1).0
         };
         let slope = (moved(step) - moved(-step)) / (2.0 * step);
         assert!((slope - gradient[at]).abs() < 1e-3, "{at:?}: {slope} against {}", gradient[at]);
@@ -64,9 +64,31 @@ fn the_gradient_is_the_slope_of_the_loss() {
 
 #[test]
 fn a_rare_class_is_weighed_up_but_not_beyond_its_share() {
-    let weights = class_weights(2, &[0, 0, 0, 1], 1.0);
-    assert!((weights[0] * 3.0 - weights[1]).abs() < 1e-5);
-    assert_eq!(class_weights(2, &[0, 0, 0, 1], 0.0), [1.0, 1.0]);
+    let rows = Array2::zeros((4, 1));
+    let weights = |sure, balance| row_weights(2, Split { rows: rows.view(), classes: &[0, 0, 0, 1], sure }, balance);
+    let balanced = weights(None, 1.0);
+    assert!((balanced[0] * 3.0 - balanced[3]).abs() < 1e-5);
+    assert_eq!(weights(None, 0.0), [1.0; 4]);
+    assert_eq!(weights(Some(&[0.5, 0.5, 1.0, 0.0]), 0.0), [1.0, 1.0, 2.0, 0.0]);
+}
+
+#[test]
+fn what_is_hardly_sure_is_hardly_learnt() {
+    let ((rows, mut classes), test) = (blobs(3, 40, 1), blobs(3, 50, 2));
+    let mut sure = vec![1.0; classes.len()];
+    // Most of one class pass for another.
+    for row in (0..classes.len()).filter(|row| row % 3 == 0 && row % 4 > 0) {
+        (classes[row], sure[row]) = (1, 0.02);
+    }
+    let right = |sure| {
+        let split = Split { rows: rows.view(), classes: &classes, sure };
+        let trained = train_head(3, split, None, &HeadPolicy::default()).expect("trains");
+        let answers = trained.head.probabilities(test.0.view());
+        let named = answers.axis_iter(Axis(0)).map(|row| best(&row.to_vec()).expect("classes").0);
+        named.zip(&test.1).filter(|(named, class)| named == *class).count()
+    };
+    let (told, untold) = (right(Some(&sure)), right(None));
+    assert!(told > 142 && untold < 120, "{told} and {untold} of 150");
 }
 
 #[test]
@@ -74,7 +96,7 @@ fn calibration_undoes_too_much_confidence() {
     // Both classes say class 0 with large logits, but only three of four are.
     let rows = Array2::from_elem((4, 1), 1.0);
     let value = Array2::from_shape_vec((2, 2), vec![10.0, 0.0, 0.0, 0.0]).expect("2 x 2");
-    let t = temperature(&value, rows.view(), &[0, 0, 0, 1]);
+    let t = temperature(&value, rows.view(), Split { rows: rows.view(), classes: &[0, 0, 0, 1], sure: None });
     let p = 1.0 / (1.0 + (-10.0 / t).exp());
     assert!((p - 0.75).abs() < 0.01, "states {p}");
 }
@@ -82,9 +104,11 @@ fn calibration_undoes_too_much_confidence() {
 #[test]
 fn wrong_shapes_are_refused_by_name() {
     let (rows, classes) = blobs(3, 4, 1);
-    let short = Split { rows: rows.view(), classes: &classes[1..] };
+    let short = Split { rows: rows.view(), classes: &classes[1..], sure: None };
     assert!(matches!(train_head(3, short, None, &HeadPolicy::default()), Err(LearningError::Mismatch { .. })));
-    let whole = Split { rows: rows.view(), classes: &classes };
+    let whole = Split { rows: rows.view(), classes: &classes, sure: None };
+    let lacking = Split { sure: Some(&[1.0]), ..whole };
+    assert!(matches!(train_head(3, lacking, None, &HeadPolicy::default()), Err(LearningError::Mismatch { .. })));
     assert!(matches!(train_head(2, whole, None, &HeadPolicy::default()), Err(LearningError::Setting { .. })));
     assert!(matches!(train_head(1, whole, None, &HeadPolicy::default()), Err(LearningError::Setting { .. })));
 }

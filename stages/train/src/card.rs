@@ -12,7 +12,8 @@ pub(crate) fn card(report: &TrainingReport) -> String {
         text,
         "# Classifier of `{version}`\n\n\
          Names {labels} labels. Trained by Deep Images Hub on {train} photos of `{version}`, stopped by {val} others,\n\
-         tested on {photos} that it never saw; look-alikes do not straddle these splits.\n\n\
+         tested on {photos} that it never saw; look-alikes do not straddle these splits. While it learns, a photo counts the\n\
+         less the likelier its label is wrong (`p_label_wrong` of the manifest).\n\n\
          | measure on the test split | value |\n|---|---|\n\
          | accuracy | {accuracy:.3} |\n| macro precision | {precision:.3} |\n| macro recall | {recall:.3} |\n\
          | macro F1 | {f1:.3} |\n| calibration error | {ece:.3} |\n\n\

@@ -60,7 +60,7 @@ impl Config {
         let within = |v: f32, low: f32, high: f32| v.is_finite() && v >= low && v <= high;
         let rate = self.rate.is_finite() && self.rate > 0.0 && self.rate <= 1.0;
         faults.require(rate, "train.rate", "is not above 0 and at most 1", "try `0.05`");
-        faults.require(within(self.l2, 0.0, 1.0), "train.l2", "is not between 0 and 1", "try `0.00002`");
+        faults.require(within(self.l2, 0.0, 1.0), "train.l2", "is not between 0 and 1", "try `0.0001`");
         faults.require(within(self.balance, 0.0, 1.0), "train.balance", "is not between 0 and 1", "try `0.5`");
         let tolerance = within(self.tolerance, 1e-6, 1.0);
         faults.require(tolerance, "train.tolerance", "is not between 0.000001 and 1", "try `0.01`");

@@ -1,4 +1,4 @@
-//! Reads what training needs of `manifest.parquet`: ids, labels, splits and vectors.
+//! Reads what training needs of `manifest.parquet`: ids, labels, how surely they are right, splits and vectors.
 //!
 //! Takes    the file's bytes. Gives rows of the chosen labels, by split.
 //! Weak at  photos that show several of the chosen labels: each counts for the first of them.
@@ -14,7 +14,7 @@ use parquet::arrow::{ProjectionMask, arrow_reader::ParquetRecordBatchReaderBuild
 
 /// Rows read at a time.
 const ROWS: usize = 1024;
-const COLUMNS: [&str; 6] = ["image", "label", "labels", "split", "vector", "space"];
+const COLUMNS: [&str; 7] = ["image", "label", "labels", "p_label_wrong", "split", "vector", "space"];
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TableError {
@@ -37,6 +37,8 @@ impl Classify for TableError {
 pub(crate) struct Part {
     pub(crate) images: Vec<ImageId>,
     pub(crate) classes: Vec<usize>,
+    /// The probability that the label is right; 1 where the version does not tell.
+    sure: Vec<f32>,
     values: Vec<f32>,
 }
 
@@ -55,13 +57,14 @@ impl Part {
             if let Some(class) = classes[old.classes[at]] {
                 self.images.push(image);
                 self.classes.push(class);
+                self.sure.push(old.sure[at]);
                 self.values.extend_from_slice(&old.values[at * dim..][..dim]);
             }
         }
     }
 
     pub(crate) fn split(&self) -> Split<'_> {
-        Split { rows: self.rows(), classes: &self.classes }
+        Split { rows: self.rows(), classes: &self.classes, sure: Some(&self.sure) }
     }
 }
 
@@ -145,6 +148,7 @@ pub(crate) fn read(manifest: Bytes, choice: &Choice<'_>) -> Result<Table, TableE
             };
             part.images.push(image);
             part.classes.push(class);
+            part.sure.push(columns.sure(at));
             part.values.extend_from_slice(&vector);
         }
     }
@@ -195,6 +199,8 @@ struct Columns {
     image: arrow_array::StringArray,
     label: arrow_array::StringArray,
     labels: arrow_array::ListArray,
+    /// None in versions that were cut before there was one.
+    p_label_wrong: Option<arrow_array::Float32Array>,
     split: arrow_array::StringArray,
     vector: arrow_array::ListArray,
     space: arrow_array::StringArray,
@@ -210,6 +216,7 @@ impl Columns {
             image: text(batch, "image")?,
             label: text(batch, "label")?,
             labels: list("labels")?,
+            p_label_wrong: batch.column_by_name("p_label_wrong").and_then(|c| c.as_primitive_opt().cloned()),
             split: text(batch, "split")?,
             vector: list("vector")?,
             space: text(batch, "space")?,
@@ -225,6 +232,11 @@ impl Columns {
         let all = self.labels.value(at);
         let all = all.as_string_opt::<i32>().ok_or(TableError::Column { column: "labels" })?;
         Ok(all.iter().flatten().find_map(|label| classes.get(label).copied()))
+    }
+
+    fn sure(&self, at: usize) -> f32 {
+        let wrong = self.p_label_wrong.as_ref().filter(|wrong| wrong.is_valid(at)).map_or(0.0, |wrong| wrong.value(at));
+        if wrong.is_finite() { 1.0 - wrong.clamp(0.0, 1.0) } else { 1.0 }
     }
 
     fn vector(&self, at: usize, space: &VectorSpace) -> Result<Option<Vec<f32>>, TableError> {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use arrow_array::{
-    ArrayRef, RecordBatch, StringArray,
+    ArrayRef, Float32Array, RecordBatch, StringArray,
     builder::{Float32Builder, ListBuilder, StringBuilder},
 };
 use async_trait::async_trait;
@@ -326,4 +326,34 @@ async fn a_manifest_that_cannot_be_read_is_an_error_not_an_answer() {
     blobs.put(&key, Bytes::from_static(b"no parquet")).await.expect("memory");
     let error = answer(&blobs, asked("clothing@1", &[]), 0.0).await.expect_err("unreadable");
     assert_eq!(error.class(), Class::BadInput);
+}
+
+#[test]
+fn a_photo_counts_the_less_the_likelier_its_label_is_wrong() {
+    let wrong = [Some(0.25), None, Some(f32::NAN), Some(1.0)];
+    let (mut lists, mut vectors) = (ListBuilder::new(StringBuilder::new()), ListBuilder::new(Float32Builder::new()));
+    for _ in wrong {
+        lists.append(true);
+        vectors.values().append_slice(&[1.0, 0.0]);
+        vectors.append(true);
+    }
+    let text = |text: &str| -> ArrayRef { Arc::new(StringArray::from(vec![text; wrong.len()])) };
+    let image = ImageId::of_bytes(b"photo").to_string();
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("image", text(&image)),
+        ("label", text("hat")),
+        ("labels", Arc::new(lists.finish())),
+        ("p_label_wrong", Arc::new(Float32Array::from(wrong.to_vec()))),
+        ("split", text("train")),
+        ("vector", Arc::new(vectors.finish())),
+        ("space", text("echo-fp32")),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).expect("equal lengths");
+    let mut bytes = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).expect("a schema");
+    writer.write(&batch).expect("memory");
+    writer.close().expect("memory");
+    let choice = table::Choice { labels: &[], space: &VectorSpace("echo-fp32".into()), photos_max: 10 };
+    let table = table::read(bytes.into(), &choice).expect("reads");
+    assert_eq!(table.train.split().sure, Some(&[0.75, 1.0, 1.0, 0.0][..]));
 }

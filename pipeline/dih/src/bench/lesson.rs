@@ -34,7 +34,7 @@ pub fn confusions(manifest: Bytes) -> anyhow::Result<Confusions> {
         let (learn, judge) = (of(half), of(1 - half));
         let (x, y) = (rows.select(ndarray::Axis(0), &learn), learn.iter().map(|i| classes[*i]).collect::<Vec<_>>());
         let policy = HeadPolicy { epochs_max: 20, l2: 1e-3, ..HeadPolicy::default() };
-        let trained = train_head(names.len(), Split { rows: x.view(), classes: &y }, None, &policy)?;
+        let trained = train_head(names.len(), Split { rows: x.view(), classes: &y, sure: None }, None, &policy)?;
         let said = trained.head.probabilities(rows.select(ndarray::Axis(0), &judge).view());
         for (i, said) in judge.iter().zip(said.rows()) {
             said.iter().enumerate().for_each(|(named, p)| mass[[classes[*i], named]] += f64::from(*p));
