@@ -17,7 +17,7 @@ use std::{
 };
 
 use dih_core::{event::VectorSpace, ports::StoreError};
-use fjall::Database;
+use fjall::{CompressionType, Database};
 use qdrant_edge::{EdgeConfig, EdgeShard, external::serde_json};
 use serde::{Deserialize, Serialize};
 
@@ -107,8 +107,10 @@ impl Home {
             .cache_size(BLOCK_CACHE_BYTES)
             .max_journaling_size(JOURNAL_BYTES_MAX)
             .manual_journal_persist(true)
-            // One of them only flushes, so that no long compaction keeps memtables waiting in memory.
-            .worker_threads(2);
+            // Most of what is logged are vectors, which do not get smaller.
+            .journal_compression(CompressionType::None)
+            // Of several the first one only flushes, and keeps a core busy asking for as long as another compacts (3.1).
+            .worker_threads(1);
         builder.open().map_err(|e| self.fault("open the records", e))
     }
 

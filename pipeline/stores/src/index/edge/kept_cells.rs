@@ -191,7 +191,9 @@ fn number_of(key: &[u8]) -> Option<u32> {
 }
 
 pub(super) fn bytes(numbers: &[f32]) -> Vec<u8> {
-    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+    let mut bytes = Vec::with_capacity(size_of_val(numbers));
+    numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+    bytes
 }
 
 pub(super) fn floats(bytes: &[u8]) -> Vec<f32> {
