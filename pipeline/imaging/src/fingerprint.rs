@@ -16,12 +16,12 @@ use std::sync::LazyLock;
 
 use dih_core::image::{Fingerprint, Fingerprints, Thumbnail};
 use fast_image_resize::{
-    FilterType, ResizeAlg, ResizeOptions, Resizer,
+    FilterType, ResizeAlg, ResizeOptions,
     images::{TypedImage, TypedImageRef},
     pixels::F32,
 };
 
-use crate::Plane;
+use crate::{Plane, raster::resizing};
 
 const SIDE: usize = 40;
 const LOW: usize = 8;
@@ -46,7 +46,8 @@ impl Grey {
         let source = source.expect("a plane holds one byte for each of its pixels");
         let mut small = TypedImage::new(SIDE as u32, SIDE as u32);
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-        Resizer::new().resize_typed(&source, &mut small, &options).expect("the source is not cropped");
+        let resized = resizing(|resizer| resizer.resize_typed(&source, &mut small, &options));
+        resized.expect("the source is not cropped");
         Self(std::array::from_fn(|y| std::array::from_fn(|x| small.pixels()[y * SIDE + x].0)))
     }
 

@@ -14,6 +14,11 @@ thread_local! {
     static RESIZER: RefCell<Resizer> = RefCell::new(Resizer::new());
 }
 
+/// Lends this thread's resizer.
+pub(crate) fn resizing<T>(resize: impl FnOnce(&mut Resizer) -> T) -> T {
+    RESIZER.with_borrow_mut(resize)
+}
+
 /// 8-bit luma, row by row without gaps.
 #[derive(Clone, Debug)]
 pub struct Plane {
@@ -42,7 +47,7 @@ impl Raster {
         let source = source.expect("a raster holds three bytes for each of its pixels");
         let mut target = Image::new(to.width, to.height, PixelType::U8x3);
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom)).use_alpha(false);
-        let shrunk = RESIZER.with_borrow_mut(|resizer| resizer.resize(&source, &mut target, &options));
+        let shrunk = resizing(|resizer| resizer.resize(&source, &mut target, &options));
         shrunk.expect("source and target have one pixel type");
         Raster { width: to.width, height: to.height, rgb: target.into_vec() }
     }

@@ -4,9 +4,10 @@
 //! Keeps    nothing; pure.
 //! Weak at  pictures with less than 8 pixels on a side: they hold no block, so nothing can be proved with them.
 
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image, images::ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, images::Image, images::ImageRef};
 
 use super::{align::View, blocks::Chroma, warp::Frame};
+use crate::raster::resizing;
 
 /// Longest sides of the luma planes, finest first.
 pub(super) const SIDES: [u32; 3] = [128, 64, 32];
@@ -62,13 +63,12 @@ pub struct Features {
 /// Prepares a picture for comparison; the smaller it is, the cheaper, and [`SIDES`] is all that is used.
 pub fn features(pixels: Pixels<'_>) -> Features {
     let size = |level: usize| side_lengths(pixels.width, pixels.height, SIDES[level]);
-    let mut resizer = Resizer::new();
-    let rgb = shrink(&mut resizer, pixels, size(0));
+    let rgb = shrink(pixels, size(0));
     let luma = Plane::of(&rgb, size(0), |[r, g, b]| (77 * r + 150 * g + 29 * b + 128) >> 8);
-    let luma = Plane::smaller_and_smaller(luma, size, &mut resizer);
+    let luma = Plane::smaller_and_smaller(luma, size);
 
     let finest = Pixels { width: size(0).0, height: size(0).1, rgb: &rgb };
-    let small = shrink(&mut resizer, finest, size(CHROMA_LEVEL));
+    let small = shrink(finest, size(CHROMA_LEVEL));
     // ITU-R BT.601, full range, as JPEG stores it; 32,896 is 128.5 in 256ths.
     let blue = Plane::of(&small, size(CHROMA_LEVEL), |[r, g, b]| (32_896 + 127 * b - 43 * r - 84 * g) >> 8);
     let red = Plane::of(&small, size(CHROMA_LEVEL), |[r, g, b]| (32_896 + 127 * r - 106 * g - 21 * b) >> 8);
@@ -116,7 +116,7 @@ impl Features {
             let (width, height) = size(level);
             Plane { width, height, values: values.to_vec() }
         };
-        let luma = Plane::smaller_and_smaller(plane(0, luma), size, &mut Resizer::new());
+        let luma = Plane::smaller_and_smaller(plane(0, luma), size);
         let (blue, red) = (plane(CHROMA_LEVEL, blue), plane(CHROMA_LEVEL, red));
         Some(Self { width, height, frame: Frame::of(width, height), luma, blue, red })
     }
@@ -141,7 +141,7 @@ fn side_lengths(width: u32, height: u32, side: u32) -> (u32, u32) {
     (fit(width), fit(height))
 }
 
-fn shrink(resizer: &mut Resizer, pixels: Pixels<'_>, (width, height): (u32, u32)) -> Vec<u8> {
+fn shrink(pixels: Pixels<'_>, (width, height): (u32, u32)) -> Vec<u8> {
     if (width, height) == (pixels.width, pixels.height) {
         return pixels.rgb.to_vec();
     }
@@ -150,7 +150,8 @@ fn shrink(resizer: &mut Resizer, pixels: Pixels<'_>, (width, height): (u32, u32)
     let mut target = Image::new(width, height, PixelType::U8x3);
     // The triangle filter spans two target pixels: enough against moire, and cheap.
     let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear));
-    resizer.resize(&source, &mut target, &options).expect("both sides are RGB8 and none is empty");
+    let resized = resizing(|resizer| resizer.resize(&source, &mut target, &options));
+    resized.expect("both sides are RGB8 and none is empty");
     target.into_vec()
 }
 
@@ -167,18 +168,14 @@ impl Plane {
     }
 
     /// One for each of [`SIDES`], from the finest.
-    fn smaller_and_smaller(
-        finest: Self,
-        size: impl Fn(usize) -> (u32, u32),
-        resizer: &mut Resizer,
-    ) -> [Self; SIDES.len()] {
-        let second = finest.shrink(resizer, size(1));
-        let third = second.shrink(resizer, size(2));
+    fn smaller_and_smaller(finest: Self, size: impl Fn(usize) -> (u32, u32)) -> [Self; SIDES.len()] {
+        let second = finest.shrink(size(1));
+        let third = second.shrink(size(2));
         [finest, second, third]
     }
 
     /// Each new pixel is the mean of those that it covers.
-    fn shrink(&self, resizer: &mut Resizer, (width, height): (u32, u32)) -> Self {
+    fn shrink(&self, (width, height): (u32, u32)) -> Self {
         if (width, height) == (self.width, self.height) {
             return self.clone();
         }
@@ -186,7 +183,8 @@ impl Plane {
             .expect("a plane holds width x height bytes");
         let mut target = Image::new(width, height, PixelType::U8);
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Box));
-        resizer.resize(&source, &mut target, &options).expect("both are 8-bit and none is empty");
+        let resized = resizing(|resizer| resizer.resize(&source, &mut target, &options));
+        resized.expect("both are 8-bit and none is empty");
         Self { width, height, values: target.into_vec() }
     }
 
@@ -276,7 +274,7 @@ mod tests {
             let count = width * height;
             let plane = Plane { width, height, values: (0..count).map(|i| (i * 37 % 251) as u8).collect() };
             let (w, h) = side_lengths(width, height, 16);
-            let small = plane.shrink(&mut Resizer::new(), (w, h));
+            let small = plane.shrink((w, h));
             assert_eq!(small.values.len(), (w * h) as usize);
             let mean = |p: &Plane| p.values.iter().map(|v| f32::from(*v)).sum::<f32>() / p.values.len() as f32;
             assert!((mean(&plane) - mean(&small)).abs() < 0.6, "{width}x{height}");
