@@ -116,7 +116,7 @@ pub async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     pin_mut!(shots);
     while let Some(shot) = shots.next().await {
         let (sending, bytes) = shot?;
-        let upload = to.send(&sending, bytes, &mut counts).await?;
+        let upload = to.send(&sending, bytes?, &mut counts).await?;
         if let Some(truth) = &mut truth {
             truth.row(&sending, &names[sending.photo], upload).context("could not write the truth")?;
         }

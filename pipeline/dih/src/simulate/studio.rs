@@ -28,16 +28,17 @@ impl Studio {
         Self { photos, cache: Mutex::default() }
     }
 
-    /// The bytes of every sending, in the order of the plan.
-    pub fn shoot(self, plan: Vec<Sending>) -> impl Stream<Item = anyhow::Result<(Sending, Bytes)>> {
+    /// The bytes of every sending, in the order of the plan; an error names the photo that is none.
+    pub fn shoot(self, plan: Vec<Sending>) -> impl Stream<Item = anyhow::Result<(Sending, anyhow::Result<Bytes>)>> {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let studio = Arc::new(self);
         stream::iter(plan)
             .map(move |sending| {
                 let studio = studio.clone();
                 async move {
-                    let job = move || studio.one(&sending).map(|bytes| (sending, bytes));
-                    tokio::task::spawn_blocking(job).await.context("a shot was not taken")?
+                    let job = move || (studio.one(&sending), sending);
+                    let (bytes, sending) = tokio::task::spawn_blocking(job).await.context("a shot was not taken")?;
+                    Ok((sending, bytes))
                 }
             })
             .buffered(cores + 1)

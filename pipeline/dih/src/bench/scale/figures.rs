@@ -38,17 +38,23 @@ pub struct Call {
 }
 
 impl At {
-    pub(super) fn photos(&mut self, photos: u64, repeats: u64, cpu: f64, spent: &BTreeMap<&'static str, Spent>) {
-        let each = |x: f64| x / photos.max(1) as f64;
-        let call = |spent: &Spent| Call {
-            calls: each(spent.calls as f64),
-            cpu_ms: each(1000.0 * spent.cpu),
-            found: each(spent.found as f64),
-        };
-        self.photos = photos;
-        self.repeats = repeats;
-        self.cpu_ms = each(1000.0 * cpu);
-        self.calls = spent.iter().map(|(name, spent)| (*name, call(spent))).collect();
+    /// What `photos` more took: CPU seconds, all and by call.
+    pub(super) fn add(&mut self, photos: u64, repeats: u64, cpu: f64, spent: &BTreeMap<&'static str, Spent>) {
+        let before = self.photos as f64;
+        self.photos += photos;
+        self.repeats += repeats;
+        let all = self.photos.max(1) as f64;
+        let mean = |mean: &mut f64, more: f64| *mean = (*mean * before + more) / all;
+        mean(&mut self.cpu_ms, 1000.0 * cpu);
+        for name in spent.keys() {
+            self.calls.entry(name).or_default();
+        }
+        for (name, call) in &mut self.calls {
+            let spent = spent.get(name).copied().unwrap_or_default();
+            mean(&mut call.calls, spent.calls as f64);
+            mean(&mut call.cpu_ms, 1000.0 * spent.cpu);
+            mean(&mut call.found, spent.found as f64);
+        }
         self.index_cpu_ms = self.calls.values().map(|call| call.cpu_ms).sum();
     }
 }
@@ -88,7 +94,7 @@ impl Share {
     }
 }
 
-/// Memory of this process.
+/// Memory of this process; of a size, what the index took when it was filled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Memory {
     /// In physical memory, with what is mapped of files.
@@ -106,6 +112,14 @@ impl Memory {
             kib.unwrap_or(0.0) / 1024.0
         };
         Self { resident_mib: mib("VmRSS:"), anonymous_mib: mib("RssAnon:") }
+    }
+
+    /// What there is more than before.
+    pub(super) fn beyond(self, before: Self) -> Self {
+        Self {
+            resident_mib: self.resident_mib - before.resident_mib,
+            anonymous_mib: self.anonymous_mib - before.anonymous_mib,
+        }
     }
 }
 
@@ -165,9 +179,15 @@ mod tests {
             ("near_vectors", Spent { calls: 8, cpu: 0.010, found: 100 }),
         ]);
         let mut at = At::default();
-        at.photos(4, 1, 0.020, &spent);
+        at.add(4, 1, 0.020, &spent);
         assert_eq!(at.calls["near_vectors"], Call { calls: 2.0, cpu_ms: 2.5, found: 25.0 });
         assert!((at.cpu_ms - 5.0).abs() < 1e-9 && (at.index_cpu_ms - 3.0).abs() < 1e-9, "{at:?}");
+        // Another turn, without a claim.
+        at.add(4, 0, 0.010, &BTreeMap::from([("near_vectors", Spent { calls: 4, cpu: 0.002, found: 0 })]));
+        assert_eq!((at.photos, at.repeats), (8, 1));
+        assert_eq!(at.calls["near_vectors"], Call { calls: 1.5, cpu_ms: 1.5, found: 12.5 });
+        assert_eq!(at.calls["claim"], Call { calls: 0.5, cpu_ms: 0.25, found: 0.5 });
+        assert!((at.cpu_ms - 3.75).abs() < 1e-9 && (at.index_cpu_ms - 1.75).abs() < 1e-9, "{at:?}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `dih bench repeats`: are edited copies found, and only they?
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
 };
@@ -77,6 +77,9 @@ pub(super) async fn run(app: &App<'_>, cmd: Cmd) -> anyhow::Result<Exit> {
     let trial = Trial::new(app.config_file())?;
     write(&trial.uploads(), plan, Studio::new(paths), &names).await?;
     let truth = csv::Reader::from_path(trial.uploads().join(TRUTH))?.deserialize().collect::<Result<Vec<_>, _>>()?;
+    if truth.is_empty() {
+        return Err(Problem::new("none of the photos can be read", "name a folder of photos").into());
+    }
     trial.run(app, &[]).await?;
     report(app, &repeats::score(&trial.verdicts().await?, &truth))?;
     Ok(Exit::Done)
@@ -117,17 +120,25 @@ fn walk(dir: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes the files of a plan, and writes down what each of them is.
+/// Makes the files of a plan, and writes down what each of them is. Says which photos cannot be read: neither they nor copies
+/// of them are there.
 async fn write(to: &Path, plan: Vec<Sending>, studio: Studio, names: &[String]) -> anyhow::Result<()> {
     let mut folder = Folder::create(to)?;
     let mut truth = Truth::create(&to.join(TRUTH))?;
     let mut progress = Progress::of(plan.len() as u64, "photos");
+    let mut left_out = BTreeSet::new();
     let shots = studio.shoot(plan);
     pin_mut!(shots);
     while let Some(shot) = shots.next().await {
         let (sending, bytes) = shot?;
-        folder.write(&sending, &bytes)?;
-        truth.row(&sending, &names[sending.photo], None).context("could not write the truth")?;
+        match bytes {
+            Ok(bytes) => {
+                folder.write(&sending, &bytes)?;
+                truth.row(&sending, &names[sending.photo], None).context("could not write the truth")?;
+            }
+            Err(error) if left_out.insert(sending.photo) => say(format!("left out: {error}")),
+            Err(_) => {}
+        }
         progress.step();
     }
     folder.finish()?;

@@ -12,7 +12,7 @@ use crate::{
     bench::{
         sample,
         scale::{
-            Scale,
+            self,
             figures::{At, Figures},
             plot,
             world::{self, Base, World},
@@ -25,7 +25,7 @@ use crate::{
 /// Real photos that a stream is made of, at most.
 const BASES: usize = 2_000;
 
-/// Fills an index with made-up points to each size, and sends photos through dedupe and cluster there.
+/// Fills an index of each size with made-up points, and sends photos through dedupe and cluster over each of them in turns.
 ///
 /// The points are made of real photos: their vectors are blends of real ones, with as many neighbours in a large collection as
 /// in a small one; one in twenty is nearly an earlier one. Takes 8 kB of disk a point in the
@@ -64,13 +64,8 @@ pub(super) async fn run(app: &App<'_>, mut cmd: Cmd) -> anyhow::Result<Exit> {
     let bases = bases(app, &cmd)?;
     say(format!("{} real photos", bases.len()));
     let numbers = bases[0].vector.len();
-    let mut scale = Scale::new(World::new(bases, cmd.seed), &app.config)?;
-    let mut sizes = Vec::new();
-    for points in &cmd.points {
-        let at = scale.measure(*points, cmd.photos, cmd.queries).await?;
-        say(format!("{} points: {:.2} ms of CPU a photo", plot::grouped(*points), at.cpu_ms));
-        sizes.push(at);
-    }
+    let world = World::new(bases, cmd.seed);
+    let sizes = scale::measure(&world, &app.config, &cmd.points, cmd.photos, cmd.queries).await?;
     let figures = Figures::of(numbers, sizes);
     if let Some(file) = &cmd.plot {
         let what = format!("could not write `{}`", file.display());
