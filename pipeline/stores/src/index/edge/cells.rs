@@ -17,6 +17,7 @@ use rand_chacha::{
 };
 
 use super::{
+    pages::Lists,
     rounded::{Asked, round},
     table::Row,
 };
@@ -29,6 +30,10 @@ const SIGNS: usize = u64::BITS as usize;
 const LISTED: usize = 4;
 /// Cells whose means are compared by more than signs.
 const RIVALS: usize = 512;
+/// Cells, about, of which as many may be nearer as of all.
+const SAMPLED: usize = 8_192;
+/// Means that are fetched together.
+const FETCHED: usize = 32;
 /// Cells looked at in one go.
 const ROW: usize = u64::BITS as usize;
 /// Vectors for a cell, about.
@@ -71,12 +76,10 @@ pub(super) struct Cells {
     narrow_centre: Narrow,
     /// Of 1 and -1, one after the other, as many as the centre has.
     directions: Vec<i8>,
-    /// By cell: the sum of those that made its mean, its signs, and its mean rounded, with the size of a step; who joined, who
-    /// visits.
+    /// By cell: the sum of those that made its mean, its signs, and its mean rounded; who joined, who visits.
     sums: Vec<Narrow>,
     signs: Vec<u64>,
-    means: Vec<[i8; NARROW]>,
-    steps: Vec<f32>,
+    means: Lists<i8>,
     members: Vec<Vec<Row>>,
     visitors: Vec<Vec<Row>>,
     /// Members of all.
@@ -96,8 +99,7 @@ impl Cells {
             directions,
             sums: Vec::new(),
             signs: Vec::new(),
-            means: Vec::new(),
-            steps: Vec::new(),
+            means: Lists::of(NARROW),
             members: Vec::new(),
             visitors: Vec::new(),
             len: 0,
@@ -204,9 +206,7 @@ impl Cells {
 
     fn start(&mut self, sum: Narrow) -> u32 {
         self.signs.push(signs(&sum));
-        let (mean, step) = mean(&sum);
-        self.means.push(mean);
-        self.steps.push(step);
+        round(&of_length_1(&sum), self.means.push());
         self.sums.push(sum);
         self.members.push(Vec::new());
         self.visitors.push(Vec::new());
@@ -221,7 +221,7 @@ impl Cells {
             let sum = &mut self.sums[cell];
             sum.iter_mut().zip(narrow).for_each(|(sum, number)| *sum += number);
             self.signs[cell] = signs(sum);
-            (self.means[cell], self.steps[cell]) = mean(sum);
+            round(&of_length_1(sum), self.means.get_mut(cell));
         }
         learns
     }
@@ -239,12 +239,15 @@ impl Cells {
         let rivals = within(&distances, radius_of(&distances, RIVALS));
         let narrow = Asked::of(narrow);
         let mut nearest = Vec::with_capacity(LISTED + 1);
-        for cell in rivals {
-            let cosine = narrow.product(&self.means[cell]) * narrow.step * self.steps[cell];
-            if nearest.len() < LISTED || nearest.last().is_some_and(|(least, _)| cosine > *least) {
-                let place = nearest.partition_point(|(other, _)| *other >= cosine);
-                nearest.insert(place, (cosine, cell as u32));
-                nearest.truncate(LISTED);
+        for some in rivals.chunks(FETCHED) {
+            self.means.fetch(some.iter().copied());
+            for cell in some {
+                let cosine = narrow.cosine_to(self.means.get(*cell));
+                if nearest.len() < LISTED || nearest.last().is_some_and(|(least, _)| cosine > *least) {
+                    let place = nearest.partition_point(|(other, _)| *other >= cosine);
+                    nearest.insert(place, (cosine, *cell as u32));
+                    nearest.truncate(LISTED);
+                }
             }
         }
         nearest
@@ -257,12 +260,16 @@ fn distances(all: &[u64], wanted: u64) -> Vec<u8> {
     all.iter().map(|signs| (signs ^ wanted).count_ones() as u8).collect()
 }
 
-/// The least distance within which there are so many; by halving, which takes half the time of a count of each distance.
+/// The least distance within which there are about so many: of many cells, every so many-th row is asked.
 fn radius_of(distances: &[u8], wanted: usize) -> u8 {
+    let every = (distances.len() / SAMPLED).max(1);
+    let sample = distances.chunks(ROW).step_by(every).collect::<Vec<_>>().concat();
+    let wanted = (wanted * sample.len()).div_ceil(distances.len().max(1));
+    // By halving, which takes half the time of a count of each distance.
     let (mut least, mut most) = (0, SIGNS as u8);
     while least < most {
         let middle = least.midpoint(most);
-        match count_within(distances, middle) < wanted {
+        match count_within(&sample, middle) < wanted {
             true => least = middle + 1,
             false => most = middle,
         }
@@ -313,13 +320,6 @@ fn of_length_1(narrow: &Narrow) -> Narrow {
     let length = narrow.iter().map(|number| number * number).sum::<f32>().sqrt();
     let scale = if length > 0.0 { length.recip() } else { 0.0 };
     narrow.map(|number| number * scale)
-}
-
-/// The mean that has such a sum, of length 1 and rounded, and the size of a step.
-fn mean(sum: &Narrow) -> ([i8; NARROW], f32) {
-    let mut mean = [0; NARROW];
-    let step = round(&of_length_1(sum), &mut mean).step;
-    (mean, step)
 }
 
 fn project(directions: &[i8], vector: &Asked) -> Narrow {

@@ -21,6 +21,9 @@ use super::{
 /// Standard deviations by which a product may be off.
 const MARGIN: f32 = 6.0;
 
+/// Vectors that are fetched together.
+const FETCHED: usize = 8;
+
 /// In place of the vector of a row without one.
 const NONE: u32 = u32::MAX;
 
@@ -79,11 +82,19 @@ impl Held {
                 let promising = promising(about, wanted, cosine_min).into_iter();
                 promising.filter_map(|(row, _)| Some((row, dot(exact.get(&row)?, unit)))).collect()
             }
-            None => {
-                let cosine = |vector| asked.cosine(self.numbers.get(vector), self.kept[vector]);
-                promising(vectors.map(|(row, vector)| (row, (cosine(vector), 0.0))).collect(), wanted, cosine_min)
-            }
+            None => promising(self.cosines(&asked, &vectors.collect::<Vec<_>>()), wanted, cosine_min),
         }
+    }
+
+    /// The cosines of rows with these vectors, as they are rounded.
+    fn cosines(&self, asked: &Asked, vectors: &[(Row, usize)]) -> Vec<(Row, (f32, f32))> {
+        let mut cosines = Vec::with_capacity(vectors.len());
+        for some in vectors.chunks(FETCHED) {
+            self.numbers.fetch(some.iter().map(|(_, vector)| *vector));
+            let cosine = |vector: usize| asked.cosine(self.numbers.get(vector), self.kept[vector]);
+            cosines.extend(some.iter().map(|(row, vector)| (*row, (cosine(*vector), 0.0))));
+        }
+        cosines
     }
 
     /// The cosine, about, and by how much it may be off.

@@ -5,13 +5,16 @@
 //!          `/sys/kernel/mm/transparent_hugepage/enabled` is `madvise` or `always`; elsewhere pages are small).
 //! Memory   a chunk is made room for at once; what is not used of it takes none, but for the last page.
 
-use std::{any::type_name, fmt, marker::PhantomData};
+use std::{any::type_name, fmt, hint::black_box, marker::PhantomData, ops::BitXor};
 
 use bytemuck::Pod;
 use memmap2::{Advice, MmapMut};
 
 /// Bytes of a chunk, at most, unless one list takes more.
 const CHUNK_BYTES: usize = 16 << 20;
+
+/// Bytes of a line of the cache.
+const LINE_BYTES: usize = 64;
 
 /// Lists of so many numbers each, by their place.
 pub(super) struct Lists<T> {
@@ -54,6 +57,19 @@ impl<T: Pod> Lists<T> {
     pub(super) fn get_mut(&mut self, at: usize) -> &mut [T] {
         let from = self.within(at);
         &mut bytemuck::cast_slice_mut(&mut self.chunks[at >> self.chunk_bits])[from..from + self.numbers]
+    }
+
+    /// Has these lists come from memory all at once, before the first is looked at: one after the other they are waited for.
+    pub(super) fn fetch(&self, places: impl IntoIterator<Item = usize>)
+    where
+        T: BitXor<Output = T>,
+    {
+        let mut all = T::zeroed();
+        for at in places {
+            let each_line = self.get(at).iter().step_by((LINE_BYTES / size_of::<T>()).max(1));
+            each_line.for_each(|number| all = all ^ *number);
+        }
+        black_box(all);
     }
 
     /// Where in its chunk a list begins.

@@ -43,6 +43,11 @@ impl Asked {
         product(kept, &self.numbers) as f32
     }
 
+    /// As [`Asked::cosine`], with a vector of which nothing else is at hand.
+    pub(super) fn cosine_to(&self, kept: &[i8]) -> f32 {
+        self.product(kept) * (self.scale * scale(kept))
+    }
+
     /// The cosine of both as they are rounded; to the last bit the same one, whichever is asked for.
     pub(super) fn cosine(&self, kept: &[i8], of: Kept) -> f32 {
         self.product(kept) * (self.scale * of.scale)
@@ -54,7 +59,12 @@ pub(super) fn round(vector: &[f32], kept: &mut [i8]) -> Kept {
     let most = vector.iter().fold(f32::MIN_POSITIVE, |most, number| most.max(number.abs()));
     let step = most / STEPS;
     in_steps(vector, step, kept);
-    Kept { step, scale: (square(kept).max(1) as f32).sqrt().recip() }
+    Kept { step, scale: scale(kept) }
+}
+
+/// One over the length of a vector's numbers.
+fn scale(kept: &[i8]) -> f32 {
+    (square(kept).max(1) as f32).sqrt().recip()
 }
 
 #[multiversion(targets = "simd")]
