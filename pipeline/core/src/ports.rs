@@ -9,7 +9,7 @@ use crate::{
     BlobKey, Class, Classify, DeviceId, ImageId, Label, Millis, StageError, UploadSeq,
     device::Admission,
     event::VectorSpace,
-    image::Fingerprint,
+    image::RangeQuery,
     record::{Change, Record, State, Summary},
 };
 
@@ -202,12 +202,11 @@ pub trait Index: Send + Sync + fmt::Debug {
     async fn change_from(&self, id: ImageId, from: &[State], change: &Change) -> Result<bool, StoreError>;
     /// Adds the labels that another upload of the same bytes gave. Adding twice changes nothing.
     async fn vote(&self, id: ImageId, upload: UploadSeq, labels: &[Label]) -> Result<(), StoreError>;
-    /// Records within `radius` bits of any of the queries, nearest first and of equals the first one uploaded, each once; up to
+    /// Records that any of the queries finds, nearest first and of equals the first one uploaded, each once; up to
     /// `limit` of each of `among`, which have none in common.
     async fn near_fingerprints(
         &self,
-        queries: &[Fingerprint],
-        radius: u32,
+        queries: &[RangeQuery],
         among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError>;

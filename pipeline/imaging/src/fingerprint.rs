@@ -254,7 +254,7 @@ mod tests {
     #[test]
     fn half_of_the_bits_are_set_and_never_that_of_brightness() {
         for seed in 0..20 {
-            for hash in of(&sample::photo(seed, 100, 80)).queries() {
+            for hash in of(&sample::photo(seed, 100, 80)).all() {
                 assert_eq!(hash.0.count_ones(), 31);
                 assert_eq!(hash.0 & 1, 0);
             }

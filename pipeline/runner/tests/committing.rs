@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
-    image::Fingerprint,
+    image::RangeQuery,
     ports::{Among, Counted, Facet, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
     topology::{DEAD, IMAGES, UPLOADS, VERDICTS},
@@ -54,8 +54,7 @@ impl Index for OnlyCommits {
 
     async fn near_fingerprints(
         &self,
-        _: &[Fingerprint],
-        _: u32,
+        _: &[RangeQuery],
         _: &[Among<'_>],
         _: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use dih_core::{
     BlobKey, Class, Classify, ImageId, Label, UploadSeq,
     event::VectorSpace,
-    image::Fingerprint,
+    image::RangeQuery,
     metrics::{STORE_CALL_SECONDS, STORE_ERRORS},
     ports::{Among, Blobs, Counted, Facet, Index, LinkTo, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
@@ -81,12 +81,11 @@ impl Index for MeteredIndex {
 
     async fn near_fingerprints(
         &self,
-        queries: &[Fingerprint],
-        radius: u32,
+        queries: &[RangeQuery],
         among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
-        measured(INDEX, "near_fingerprints", self.0.near_fingerprints(queries, radius, among, limit)).await
+        measured(INDEX, "near_fingerprints", self.0.near_fingerprints(queries, among, limit)).await
     }
 
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {

@@ -25,7 +25,7 @@ pub(crate) async fn of(index: &dyn Index, own: &Record, config: &Config) -> Resu
     let later_repeats = Among { after: Some(own.order()), ..Among::states(&[State::Repeat]) };
     let among = [Among::states(&State::STANDING), later_repeats];
     let near = near(index, own, config.distance_max, &among, config.candidates_max).await?;
-    let others = near.into_iter().filter(|n| n.distance.max(back(own, n)) <= config.distance_max);
+    let others = near.into_iter().filter(|n| finds_back(n, own, config.distance_max));
     let (repeats, standing): (Vec<_>, Vec<_>) = others.partition(|n| n.record.state == State::Repeat);
     let order = |n: &NearFingerprint| n.record.order();
     let suspects =
@@ -50,16 +50,16 @@ async fn near(
     among: &[Among<'_>],
     most: usize,
 ) -> Result<Vec<NearFingerprint>, StageError> {
-    let queries: Vec<_> = own.image.fingerprints.queries().collect();
+    let queries: Vec<_> = own.image.fingerprints.queries(radius).collect();
     let wanted = most * suspects::SEARCHED + 1; // itself comes along
-    let mut near = index.near_fingerprints(&queries, radius, among, wanted).await?;
+    let mut near = index.near_fingerprints(&queries, among, wanted).await?;
     near.retain(|n| n.record.id() != own.id());
     Ok(near)
 }
 
-/// Bits by which the other one would find this one.
-fn back(own: &Record, near: &NearFingerprint) -> u32 {
-    near.record.image.fingerprints.nearest(&own.image.fingerprints).0
+/// Whether the other one would find this one.
+fn finds_back(near: &NearFingerprint, own: &Record, radius: u32) -> bool {
+    near.record.image.fingerprints.finds(&own.image.fingerprints, radius)
 }
 
 /// Told as the later of the two sees it, whichever is under decision.

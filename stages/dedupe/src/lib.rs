@@ -36,7 +36,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// Most bits of 64 by which two fingerprints may differ to be compared on their pixels; it is always even. A candidate
     /// is not a verdict: 8 pairs dozens of different garments, and finds every recompressed, resized or brightened copy and
-    /// nearly every one that is cropped by up to a tenth of each side. The others are found by vector.
+    /// nearly every one that is cropped by up to a tenth of each side. The others are found by vector. Turned and mirrored
+    /// copies are looked for within half as many bits, as hardly one changes.
     pub distance_max: u32,
     /// Most earlier pictures to compare on their pixels, nearest first, and eight times as many later ones.
     pub candidates_max: usize,

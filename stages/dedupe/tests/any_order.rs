@@ -105,9 +105,9 @@ async fn a_pair_of_which_only_one_would_find_the_other_is_none_from_either_side(
     let mut images = photos(&*blobs, 1, &[92, 60]).await;
     let (earlier, later) = (0x0f0f_0f0f_0f0f_0f0f_u64, 0xffff_ffff_0000_0000_u64);
     let far = 0x5555_5555_5555_5555;
-    // The later one, turned, is 8 bits from the earlier; the earlier one, turned, is so many from the later.
-    for (bits, scenes) in [(0xff_u64, 1), (0x3ff, 2)] {
-        for (image, upright, turned) in [(0, earlier, later ^ bits), (1, later, earlier ^ 0xff)] {
+    // The later one, turned, is 4 bits from the earlier; the earlier one, turned, is so many from the later.
+    for (bits, scenes) in [(0xf_u64, 1), (0x3f, 2)] {
+        for (image, upright, turned) in [(0, earlier, later ^ bits), (1, later, earlier ^ 0xf)] {
             let mut orientations = [Fingerprint(far); 8];
             (orientations[0], orientations[2]) = (Fingerprint(upright), Fingerprint(turned));
             images[image].fingerprints = Fingerprints { orientations, parts: None };

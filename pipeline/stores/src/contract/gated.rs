@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
-    image::Fingerprint,
+    image::RangeQuery,
     ports::{Among, Counted, Facet, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
@@ -69,12 +69,11 @@ impl<G: Gate> Index for Gated<G> {
 
     async fn near_fingerprints(
         &self,
-        queries: &[Fingerprint],
-        radius: u32,
+        queries: &[RangeQuery],
         among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
-        self.gate.read(self.index.near_fingerprints(queries, radius, among, limit)).await
+        self.gate.read(self.index.near_fingerprints(queries, among, limit)).await
     }
 
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {

@@ -55,6 +55,7 @@ pub async fn index(make: impl AsyncFn() -> Store) {
         "index",
         make,
         a_fingerprint_is_found_at_once_within_the_radius_inclusive,
+        each_query_has_a_radius_of_its_own,
         each_near_record_comes_once_with_its_nearest_query,
         near_fingerprints_keep_the_limit_and_the_order,
         near_fingerprints_of_other_states_take_no_place,

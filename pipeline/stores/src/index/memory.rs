@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
-    image::Fingerprint,
+    image::{Fingerprint, RangeQuery},
     ports::{Among, Counted, Facet, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
@@ -98,16 +98,15 @@ impl Index for MemoryIndex {
 
     async fn near_fingerprints(
         &self,
-        queries: &[Fingerprint],
-        radius: u32,
+        queries: &[RangeQuery],
         among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
         let held = self.held();
         let near = |h: &Held| {
-            let distances = queries.iter().enumerate().map(|(query, q)| (h.fingerprint.distance(*q), query));
-            let (distance, query) = distances.min()?;
-            (distance <= radius).then(|| NearFingerprint { record: Arc::new(h.record.clone()), distance, query })
+            let found = queries.iter().enumerate().filter_map(|(query, q)| Some((q.distance(h.fingerprint)?, query)));
+            let (distance, query) = found.min()?;
+            Some(NearFingerprint { record: Arc::new(h.record.clone()), distance, query })
         };
         let of_each = among.iter().flat_map(|among| {
             let held = held.values().filter(|h| among.has(h.record.state, h.record.order()));

@@ -17,7 +17,7 @@ use dih_core::{
     BlobKey, DatasetName, Delivery, DeviceId, Epoch, ImageId, Label, Notice, Outcome, Stage, StageError, UploadSeq,
     VersionId,
     event::{CutRequested, DatasetPublished, Image, VectorSpace},
-    image::{Fingerprint, Fingerprints, Format, Measures, Size},
+    image::{Fingerprint, Fingerprints, Format, Measures, RangeQuery, Size},
     ports::{
         Among, Blobs, Counted, Entry, Facet, Index, NearFingerprint, NearVector, Page, Select, SmallState, StoreError,
     },
@@ -321,12 +321,11 @@ impl Index for Failing<MemoryIndex> {
     }
     async fn near_fingerprints(
         &self,
-        queries: &[Fingerprint],
-        radius: u32,
+        queries: &[RangeQuery],
         among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
-        self.store.near_fingerprints(queries, radius, among, limit).await
+        self.store.near_fingerprints(queries, among, limit).await
     }
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {
         self.write()?;

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use dih_core::{
     ImageId, Label, UploadSeq,
     event::VectorSpace,
-    image::Fingerprint,
+    image::RangeQuery,
     ports::{Among, Counted, Facet, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
@@ -85,12 +85,11 @@ impl Index for Watched {
 
     async fn near_fingerprints(
         &self,
-        queries: &[Fingerprint],
-        radius: u32,
+        queries: &[RangeQuery],
         among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
-        let search = self.index.near_fingerprints(queries, radius, among, limit);
+        let search = self.index.near_fingerprints(queries, among, limit);
         self.watch("near_fingerprints", Vec::len, search).await
     }
 

@@ -2,7 +2,7 @@
 
 use dih_core::{
     Class, Classify, UploadSeq,
-    image::Fingerprint,
+    image::{Fingerprint, RangeQuery},
     ports::Among,
     record::{Change, State, Summary},
 };
@@ -24,9 +24,18 @@ async fn claim_at(store: &Store, n: u64, bits: u32) {
     store.claim(&with_fingerprint(n, apart(bits).0)).await.expect("claims");
 }
 
+fn within(radius: u32, fingerprint: Fingerprint) -> RangeQuery {
+    RangeQuery { fingerprint, radius }
+}
+
 /// Upload, distance and query of what is near.
 async fn near(store: &Store, queries: &[Fingerprint], radius: u32, limit: usize) -> Vec<(u64, u32, usize)> {
-    let near = store.near_fingerprints(queries, radius, &[Among::default()], limit).await.expect("searches");
+    let queries: Vec<_> = queries.iter().map(|fingerprint| within(radius, *fingerprint)).collect();
+    near_each(store, &queries, limit).await
+}
+
+async fn near_each(store: &Store, queries: &[RangeQuery], limit: usize) -> Vec<(u64, u32, usize)> {
+    let near = store.near_fingerprints(queries, &[Among::default()], limit).await.expect("searches");
     near.iter().map(|n| (n.record.upload().0, n.distance, n.query)).collect()
 }
 
@@ -50,6 +59,15 @@ pub(super) async fn each_near_record_comes_once_with_its_nearest_query(store: St
     assert_eq!(near(&store, &[apart(3), apart(3)], 10, 1).await, [(1, 0, 0)], "of equal queries the first is named");
 }
 
+pub(super) async fn each_query_has_a_radius_of_its_own(store: Store) {
+    for (n, bits) in [(1, 1), (2, 3), (3, 9), (4, 14)] {
+        claim_at(&store, n, bits).await;
+    }
+    let queries = [within(1, apart(0)), within(6, apart(8)), within(0, apart(4))];
+    // The third is 3 bits from `apart(0)`, which looks no farther than 1.
+    assert_eq!(near_each(&store, &queries, 10).await, [(1, 1, 0), (3, 1, 1), (2, 5, 1), (4, 6, 1)]);
+}
+
 pub(super) async fn near_fingerprints_keep_the_limit_and_the_order(store: Store) {
     for n in 1..=9 {
         claim_at(&store, n, 10 - n as u32).await;
@@ -69,8 +87,10 @@ pub(super) async fn near_fingerprints_of_other_states_take_no_place(store: Store
     for n in 1..=7 {
         store.change(id(n), &Change::to(State::Repeat)).await.expect("changes");
     }
-    let standing =
-        store.near_fingerprints(&[apart(0)], 64, &[Among::states(&[State::Claimed])], 2).await.expect("searches");
+    let standing = store
+        .near_fingerprints(&[within(64, apart(0))], &[Among::states(&[State::Claimed])], 2)
+        .await
+        .expect("searches");
     assert_eq!(standing.iter().map(|n| n.record.upload().0).collect::<Vec<_>>(), [8, 9]);
 }
 
@@ -83,7 +103,8 @@ pub(super) async fn near_fingerprints_are_searched_among_several_at_once(store: 
     }
     let later = |order: u64| Among { after: Some(UploadSeq(order)), ..Among::states(&[State::Repeat]) };
     let near = async |among: &[Among<'_>], limit: usize| {
-        let near = store.near_fingerprints(&[apart(0), apart(3)], 64, among, limit).await.expect("searches");
+        let queries = [0, 3].map(|bits| within(64, apart(bits)));
+        let near = store.near_fingerprints(&queries, among, limit).await.expect("searches");
         near.iter().map(|n| (n.record.upload().0, n.distance, n.query)).collect::<Vec<_>>()
     };
     let standing = Among::states(&[State::Claimed]);

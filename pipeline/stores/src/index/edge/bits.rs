@@ -1,23 +1,32 @@
 //! Near fingerprints among millions: multi-index hashing (Norouzi, Punjani and Fleet, *Fast Search in Hamming Space with
 //! Multi-Index Hashing*, CVPR 2012).
 //!
-//! Takes    fingerprints, one after the other. Gives those within a radius of any of some queries; exact.
+//! Takes    fingerprints, one after the other. Gives those that any of some queries finds; exact.
 //! How      a fingerprint is cut into pieces, and pieces have allowances of flipped bits. Of two that differ by at most `r`
 //!          bits, one piece at least keeps its allowance if these, and one for each piece, add up to `r + 1`. So only those
 //!          are compared that share a piece within its allowance: 17,000 of a million random ones at a radius of 12.
-//! Reads    for a try one line of the cache: of each of fifteen fingerprints 32 bits, by which most are told apart, and where
-//!          there are more. Only what is near by these is compared whole.
-//! Memory   40 to 60 bytes a fingerprint, and 34 MB from [`LONGER_FROM`] on.
+//! Reads    for a try one line of the cache, or two that follow one another: of each of fifteen fingerprints, or 31, 32 bits, by
+//!          which most are told apart, and where there are more. Only what is near by these is compared whole.
+//! Memory   40 to 60 bytes a fingerprint, and from [`LONGER_FROM`] on 67 MB, enough for two million.
 //! Weak at  a radius above 16 or so, where as many would be tried as there are: then all are compared.
 
-use std::hint::black_box;
-
+use dih_core::image::{Fingerprint, RangeQuery};
 use multiversion::multiversion;
 
 use super::{pages::Lists, table::Row};
 
-/// Bits of the pieces, from the lowest on: more and shorter pieces need fewer tries, of which each finds more.
-const PIECES: [&[u32]; 2] = [&[13, 13, 13, 13, 12], &[16; 4]];
+/// How fingerprints are cut.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    /// Of the pieces, from the lowest on: more and shorter pieces need fewer tries, of which each finds more.
+    bits: &'static [u32],
+    /// Lines of the cache by which those in a block are told apart.
+    lines: usize,
+}
+
+/// The shorter pieces, and the longer ones. Two lines a try, which lie together, take less time than one and, for every
+/// other try, one elsewhere.
+const CUTS: [Cut; 2] = [Cut { bits: &[13, 13, 13, 13, 12], lines: 1 }, Cut { bits: &[16; 4], lines: 2 }];
 /// Fingerprints from which on the pieces are the longer ones.
 const LONGER_FROM: usize = 1 << 19;
 /// Fingerprints below which all are compared.
@@ -28,13 +37,9 @@ const FLIPS_MAX: usize = 3;
 const TRY_COST: usize = 30;
 
 /// Values that are fetched together.
-const TOUCHED: usize = 16;
-/// Fingerprints in a block, which is a line of the cache and one more: of each the bits that follow the piece; the block that
-/// goes on, or 0; the row of each; how many there are.
-const BLOCK: usize = 15;
-const NEXT: usize = BLOCK;
-const ROWS: usize = NEXT + 1;
-const LEN: usize = ROWS + BLOCK;
+const FETCHED: usize = 16;
+/// Numbers in a line of the cache.
+const LINE: usize = 16;
 
 /// A fingerprint within the radius: its row in the table, its distance to the nearest query, and which that is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,8 +63,13 @@ struct Piece {
     bits: u32,
     /// By value: the block where the last of them is.
     lasts: Vec<u32>,
-    /// The first one of each value in their order, then those that were needed besides.
-    blocks: Lists<u32>,
+    /// By block, the first one of each value in their order, then those that were needed besides: of each fingerprint the bits
+    /// that follow the piece, and last the block that goes on, or 0.
+    rests: Lists<u32>,
+    /// By block: the row of each, and last how many there are.
+    rows: Lists<u32>,
+    /// Fingerprints in a block.
+    most: usize,
     /// Patterns of flipped bits, those with the fewest first, and how many of them flip at most 0, 1, … bits.
     flips: Vec<u32>,
     counts: [usize; FLIPS_MAX + 1],
@@ -74,16 +84,16 @@ impl Bits {
         let row = self.fingerprints.len();
         self.fingerprints.push(fingerprint);
         match row + 1 {
-            FEW => self.cut(PIECES[0]),
-            LONGER_FROM => self.cut(PIECES[1]),
+            FEW => self.cut(CUTS[0]),
+            LONGER_FROM => self.cut(CUTS[1]),
             _ => self.pieces.iter_mut().for_each(|piece| piece.push(row as Row, fingerprint)),
         }
     }
 
-    /// Cuts all fingerprints into such pieces.
-    fn cut(&mut self, bits: &[u32]) {
+    /// Cuts all fingerprints anew.
+    fn cut(&mut self, Cut { bits, lines }: Cut) {
         let shifts = bits.iter().scan(0, |sum, bits| Some(std::mem::replace(sum, *sum + bits)));
-        self.pieces = shifts.zip(bits).map(|(shift, bits)| Piece::new(shift, *bits)).collect();
+        self.pieces = shifts.zip(bits).map(|(shift, bits)| Piece::new(shift, *bits, lines)).collect();
         for piece in &mut self.pieces {
             for (row, fingerprint) in self.fingerprints.iter().enumerate() {
                 piece.push(row as Row, *fingerprint);
@@ -91,17 +101,16 @@ impl Bits {
         }
     }
 
-    /// All within `radius` bits of any query, each once, by row.
-    pub(super) fn near(&self, queries: &[u64], radius: u32) -> Vec<Hit> {
-        let Some(tried) = self.tried(radius) else { return self.compare_all(queries, radius) };
+    /// All that any query finds, each once, by row.
+    pub(super) fn near(&self, queries: &[RangeQuery]) -> Vec<Hit> {
+        let tried: Option<Vec<_>> = queries.iter().map(|query| self.tried(query.radius)).collect();
+        let Some(tried) = tried else { return self.near_among(0..self.fingerprints.len() as Row, queries) };
         let mut hits = Vec::new();
-        for (query, wanted) in queries.iter().enumerate() {
-            for (piece, flips) in &tried {
-                piece.near(*wanted, flips, radius, |row| {
-                    let distance = (self.get(row as usize) ^ wanted).count_ones();
-                    if distance <= radius {
-                        hits.push(Hit { row, distance, query });
-                    }
+        for (place, (query, tried)) in queries.iter().zip(tried).enumerate() {
+            for (piece, flips) in tried {
+                piece.near(*query, flips, |row| {
+                    let known = Fingerprint(self.get(row as usize));
+                    hits.extend(query.distance(known).map(|distance| Hit { row, distance, query: place }));
                 });
             }
         }
@@ -121,33 +130,32 @@ impl Bits {
         (tried.iter().map(cost).sum::<usize>() < all).then_some(tried)
     }
 
-    fn compare_all(&self, queries: &[u64], radius: u32) -> Vec<Hit> {
-        self.near_among(0..self.fingerprints.len() as Row, queries, radius)
-    }
-
     /// Those of these rows, each once.
-    pub(super) fn near_among(&self, rows: impl Iterator<Item = Row>, queries: &[u64], radius: u32) -> Vec<Hit> {
+    pub(super) fn near_among(&self, rows: impl Iterator<Item = Row>, queries: &[RangeQuery]) -> Vec<Hit> {
         let mut hits = Vec::new();
         for row in rows {
-            let known = self.fingerprints[row as usize];
-            let distances = queries.iter().map(|query| (query ^ known).count_ones());
-            let distance = distances.clone().min().unwrap_or(u32::MAX);
-            if distance <= radius {
-                let query = distances.clone().position(|d| d == distance).unwrap_or_default();
-                hits.push(Hit { row, distance, query });
-            }
+            let known = Fingerprint(self.get(row as usize));
+            let found = queries.iter().enumerate().filter_map(|(query, q)| Some((q.distance(known)?, query)));
+            hits.extend(found.min().map(|(distance, query)| Hit { row, distance, query }));
         }
         hits
     }
 }
 
 impl Piece {
-    fn new(shift: u32, bits: u32) -> Self {
+    fn new(shift: u32, bits: u32, lines: usize) -> Self {
         let (flips, counts) = flips(bits);
-        let mut blocks = Lists::of(LEN + 1);
-        (0..1 << bits).for_each(|_| _ = blocks.push());
-        let lasts = (0..1 << bits).collect();
-        Self { shift, bits, lasts, blocks, flips, counts }
+        let (rests, rows) = (Lists::of(lines * LINE), Lists::of(lines * LINE));
+        let mut piece = Self { shift, bits, lasts: Vec::new(), rests, rows, most: lines * LINE - 1, flips, counts };
+        piece.lasts = (0..1 << bits).map(|_| piece.add()).collect();
+        piece
+    }
+
+    /// One more block.
+    fn add(&mut self) -> u32 {
+        self.rests.push();
+        self.rows.push();
+        self.rows.len() as u32 - 1
     }
 
     fn value(&self, fingerprint: u64) -> usize {
@@ -160,40 +168,47 @@ impl Piece {
     }
 
     fn push(&mut self, row: Row, fingerprint: u64) {
-        let (value, rest) = (self.value(fingerprint), self.rest(fingerprint));
-        let last = self.lasts[value] as usize;
-        let block = match self.blocks.get(last)[LEN] as usize {
-            BLOCK => {
-                let added = self.blocks.len() as u32;
-                self.blocks.get_mut(last)[NEXT] = added;
-                self.lasts[value] = added;
-                self.blocks.push()
-            }
-            _ => self.blocks.get_mut(last),
-        };
-        let len = block[LEN] as usize;
-        (block[len], block[ROWS + len]) = (rest, row);
-        block[LEN] += 1;
+        let (value, most) = (self.value(fingerprint), self.most);
+        let mut block = self.lasts[value];
+        if self.rows.get(block as usize)[most] as usize == most {
+            let added = self.add();
+            self.rests.get_mut(block as usize)[most] = added;
+            (self.lasts[value], block) = (added, added);
+        }
+        let rest = self.rest(fingerprint);
+        let rows = self.rows.get_mut(block as usize);
+        let len = rows[most] as usize;
+        (rows[len], rows[most]) = (row, len as u32 + 1);
+        self.rests.get_mut(block as usize)[len] = rest;
     }
 
-    /// Those that may be within the radius, by the bits that are looked at, of those whose piece differs from that of `wanted`
-    /// by one of the patterns.
-    fn near(&self, wanted: u64, flips: &[u32], radius: u32, mut found: impl FnMut(Row)) {
-        let (value, rest) = (self.value(wanted), self.rest(wanted));
-        let mut tried = Vec::with_capacity(TOUCHED);
-        for flips in flips.chunks(TOUCHED) {
-            let flips = flips.iter().filter(|flip| flip.count_ones() <= radius);
-            tried.extend(flips.map(|flip| (value ^ *flip as usize, radius - flip.count_ones())));
+    /// Those that the query may find, by the bits that are looked at, of those whose piece differs from its own by one of the
+    /// patterns.
+    fn near(&self, query: RangeQuery, flips: &[u32], mut found: impl FnMut(Row)) {
+        let (value, rest) = (self.value(query.fingerprint.0), self.rest(query.fingerprint.0));
+        let mut tried = Vec::with_capacity(FETCHED);
+        for flips in flips.chunks(FETCHED) {
+            let flips = flips.iter().filter(|flip| flip.count_ones() <= query.radius);
+            tried.extend(flips.map(|flip| (value ^ *flip as usize, query.radius - flip.count_ones())));
             while !tried.is_empty() {
-                // All are on their way from memory at once, before the first is compared.
-                black_box(tried.iter().fold(0, |all, (block, _)| all ^ self.blocks.get(*block)[NEXT]));
+                self.rests.fetch(tried.iter().map(|(block, _)| *block));
                 tried.retain_mut(|(at, most)| {
-                    let block = self.blocks.get(*at);
-                    near_in(block, rest, *most, &mut found);
-                    *at = block[NEXT] as usize;
+                    self.near_in(*at, rest, *most, &mut found);
+                    *at = self.rests.get(*at)[self.most] as usize;
                     *at > 0
                 });
             }
+        }
+    }
+
+    /// Those of a block whose other bits differ by at most so many.
+    fn near_in(&self, block: usize, rest: u32, most: u32, found: &mut impl FnMut(Row)) {
+        let rests = self.rests.get(block);
+        // With the number of the next block, which is no more than a look in vain.
+        if rests.as_chunks().0.iter().any(|line| any_within(line, rest, most)) {
+            let rows = self.rows.get(block);
+            let all = rests.iter().zip(rows).take(rows[self.most] as usize);
+            all.filter(|(known, _)| (*known ^ rest).count_ones() <= most).for_each(|(_, row)| found(*row));
         }
     }
 
@@ -203,17 +218,8 @@ impl Piece {
     }
 }
 
-/// Those of a block whose other bits differ by at most so many.
-fn near_in(block: &[u32], rest: u32, most: u32, found: &mut impl FnMut(Row)) {
-    // With the number of the next block, which is no more than a look in vain.
-    if block.first_chunk().is_some_and(|line| any_within(line, rest, most)) {
-        let all = block.iter().zip(&block[ROWS..]).take(block[LEN] as usize);
-        all.filter(|(known, _)| (*known ^ rest).count_ones() <= most).for_each(|(_, row)| found(*row));
-    }
-}
-
 #[multiversion(targets = "simd")]
-fn any_within(line: &[u32; ROWS], wanted: u32, most: u32) -> bool {
+fn any_within(line: &[u32; LINE], wanted: u32, most: u32) -> bool {
     line.iter().fold(false, |any, rest| any | ((rest ^ wanted).count_ones() <= most))
 }
 
@@ -241,18 +247,18 @@ mod tests {
 
     #[test]
     fn pieces_make_up_the_whole_and_no_two_overlap() {
-        for pieces in PIECES {
+        for cut in CUTS {
             let mut bits = Bits::default();
-            bits.cut(pieces);
+            bits.cut(cut);
             let parts = bits.pieces.iter().map(|piece| (piece.value(0x0123_4567_89ab_cdef) as u64) << piece.shift);
             assert_eq!(parts.sum::<u64>(), 0x0123_4567_89ab_cdef);
-            assert_eq!(pieces.iter().sum::<u32>(), 64);
+            assert_eq!(cut.bits.iter().sum::<u32>(), 64);
         }
     }
 
     #[test]
     fn allowances_add_up_to_the_radius_and_one() {
-        for pieces in PIECES.map(<[u32]>::len) {
+        for pieces in CUTS.map(|cut| cut.bits.len()) {
             for radius in 0..20 {
                 let allowances = allowances(radius, pieces).expect("there are pieces");
                 let sum: usize = allowances.flatten().map(|allowed| allowed + 1).sum();
@@ -262,27 +268,30 @@ mod tests {
     }
 
     /// Families of near fingerprints.
-    fn families(pieces: &[u32]) -> Bits {
+    fn families(cut: Cut) -> Bits {
         let mut bits = Bits::default();
         for n in 0..60_000_u64 {
             let flips = (0..n % 13).fold(0, |flips, i| flips ^ 1 << (scatter(n * 16 + i) % 64));
             bits.push(scatter(n / 13) ^ flips);
         }
-        bits.cut(pieces);
+        bits.cut(cut);
         bits
     }
 
     #[test]
     fn what_is_found_by_pieces_is_what_a_comparison_with_all_finds() {
-        for bits in PIECES.map(families) {
+        for bits in CUTS.map(families) {
             let by_pieces = |radius: &u32| bits.tried(*radius).is_some();
             assert!([0, 2, 5, 8, 11, 12].iter().all(by_pieces), "all are compared in any case");
             for radius in [0, 2, 5, 8, 11, 12, 14, 30] {
                 for seed in 0..20 {
-                    let queries: Vec<u64> = (0..8).map(|i| scatter(seed * 100).rotate_left(8 * i)).collect();
-                    let mut all = bits.compare_all(&queries, radius);
+                    let fingerprint = |i| Fingerprint(scatter(seed * 100).rotate_left(8 * i));
+                    let queries = [radius, radius / 2, 1].into_iter().cycle().zip(0_u32..8);
+                    let queries = queries.map(|(radius, i)| RangeQuery { fingerprint: fingerprint(i), radius });
+                    let queries: Vec<_> = queries.collect();
+                    let mut all = bits.near_among(0..60_000, &queries);
                     all.sort_unstable();
-                    let found = bits.near(&queries, radius);
+                    let found = bits.near(&queries);
                     assert_eq!(found, all, "radius {radius}, seed {seed}");
                     assert!(!found.is_empty());
                 }
@@ -295,7 +304,8 @@ mod tests {
         let mut bits = Bits::default();
         for n in 0..3 * FEW as u64 {
             bits.push(scatter(n));
-            assert_eq!(bits.near(&[scatter(n / 2)], 0), [Hit { row: n as Row / 2, distance: 0, query: 0 }]);
+            let query = RangeQuery { fingerprint: Fingerprint(scatter(n / 2)), radius: 0 };
+            assert_eq!(bits.near(&[query]), [Hit { row: n as Row / 2, distance: 0, query: 0 }]);
         }
     }
 }

@@ -37,7 +37,7 @@ use async_trait::async_trait;
 use dih_core::{
     ImageId, Label, UploadSeq, chain,
     event::VectorSpace,
-    image::Fingerprint,
+    image::RangeQuery,
     ports::{Among, Counted, Facet, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
@@ -222,12 +222,11 @@ impl Index for EdgeIndex {
 
     async fn near_fingerprints(
         &self,
-        queries: &[Fingerprint],
-        radius: u32,
+        queries: &[RangeQuery],
         among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
-        self.records().near_fingerprints(queries, radius, among, limit)
+        self.records().near_fingerprints(queries, among, limit)
     }
 
     async fn put_vector(&self, id: ImageId, space: &VectorSpace, vector: &[f32]) -> Result<(), StoreError> {

@@ -18,7 +18,7 @@ use std::{
 
 use dih_core::{
     ImageId, Label, UploadSeq,
-    image::Fingerprint,
+    image::RangeQuery,
     ports::{Among, Counted, Facet, NearFingerprint, Select, StoreError},
     record::{Change, Record, State},
 };
@@ -242,14 +242,13 @@ impl Records {
 
     pub(super) fn near_fingerprints(
         &self,
-        queries: &[Fingerprint],
-        radius: u32,
+        queries: &[RangeQuery],
         among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
         let mut found = Vec::new();
         for among in among {
-            let near = self.table().near(queries, radius, Wanted::of(*among), limit);
+            let near = self.table().near(queries, Wanted::of(*among), limit);
             for near in near {
                 // It may have changed since.
                 if let Some(record) = self.shared(near.id)?.filter(|record| among.has(record.state, record.order())) {

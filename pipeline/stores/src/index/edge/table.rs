@@ -11,7 +11,7 @@ use std::{
 
 use dih_core::{
     ImageId, Label, UploadSeq,
-    image::Fingerprint,
+    image::{Fingerprint, RangeQuery},
     ports::Among,
     record::{Record, State, Summary},
 };
@@ -230,13 +230,12 @@ impl Table {
         self.states.iter().filter(|code| states.has_code(**code)).count() as u64
     }
 
-    /// Those within `radius` bits of any query, nearest first, each once.
-    pub(super) fn near(&self, queries: &[Fingerprint], radius: u32, wanted: Wanted, limit: usize) -> Vec<Near> {
-        let queries: Vec<u64> = queries.iter().map(|query| query.0).collect();
+    /// Those that any query finds, nearest first, each once.
+    pub(super) fn near(&self, queries: &[RangeQuery], wanted: Wanted, limit: usize) -> Vec<Near> {
         let late = wanted.after.and_then(|after| self.after(after, LATE_MAX));
         let hits = match late {
-            Some(late) => self.fingerprints.near_among(late.into_iter(), &queries, radius),
-            None => self.fingerprints.near(&queries, radius),
+            Some(late) => self.fingerprints.near_among(late.into_iter(), queries),
+            None => self.fingerprints.near(queries),
         };
         let hits = hits.into_iter().filter(|hit| self.is_wanted(hit.row, wanted));
         let near = hits.map(|hit| Near {

@@ -36,7 +36,7 @@ use async_trait::async_trait;
 use dih_core::{
     ImageId, Label, Secret, UploadSeq,
     event::VectorSpace,
-    image::Fingerprint,
+    image::RangeQuery,
     ports::{Among, Counted, Facet, Index, NearFingerprint, NearVector, Page, Select, StoreError},
     record::{Change, Record, State},
 };
@@ -257,18 +257,20 @@ impl Index for QdrantIndex {
 
     async fn near_fingerprints(
         &self,
-        queries: &[Fingerprint],
-        radius: u32,
+        queries: &[RangeQuery],
         among: &[Among<'_>],
         limit: usize,
     ) -> Result<Vec<NearFingerprint>, StoreError> {
         if queries.is_empty() || limit == 0 {
             return Ok(Vec::new());
         }
-        let ask = |among: &Among<'_>, query: &Fingerprint| {
-            let nearest = self.nearest(FINGERPRINT, &point::bits(*query), *among, limit);
+        let ask = |among: &Among<'_>, query: &RangeQuery| {
+            let nearest = self.nearest(FINGERPRINT, &point::bits(query.fingerprint), *among, limit);
             // The server keeps what is below.
-            nearest.score_threshold(radius as f32 + 0.5).with_payload(include(&[field::RECORD, field::STAMP])).build()
+            nearest
+                .score_threshold(query.radius as f32 + 0.5)
+                .with_payload(include(&[field::RECORD, field::STAMP]))
+                .build()
         };
         let asked: Vec<QueryPoints> =
             among.iter().flat_map(|among| queries.iter().map(move |query| ask(among, query))).collect();
@@ -281,7 +283,7 @@ impl Index for QdrantIndex {
                 let distance = point.score.round() as u32;
                 let id = image_id(point.id).ok_or_else(|| send::unanswered("search fingerprints"))?;
                 let nearer = found.get(&id).is_none_or(|known| (distance, query) < (known.distance, known.query));
-                if nearer && distance <= radius {
+                if nearer && distance <= queries[query].radius {
                     let record = Arc::new(Stamped::from_payload(id, &point.payload)?.record);
                     found.insert(id, NearFingerprint { record, distance, query });
                 }

@@ -12,7 +12,7 @@ use ::qdrant_client::qdrant::{
 use dih_core::{
     ImageId,
     event::VectorSpace,
-    image::Fingerprint,
+    image::RangeQuery,
     ports::{Among, Index, NearVector, Select},
 };
 use tonic::{Request, Response, Status};
@@ -225,10 +225,11 @@ impl Served {
         let (fields, limit) = (fields(request.with_payload)?, limit(request.limit));
         match request.using.unwrap_or_default() {
             using if using == FINGERPRINT => {
-                let query = point::fingerprint(&asked_for.data);
-                let query = query.ok_or_else(|| invalid("a fingerprint is 64 times 0 or 1"))?;
+                let fingerprint = point::fingerprint(&asked_for.data);
+                let fingerprint = fingerprint.ok_or_else(|| invalid("a fingerprint is 64 times 0 or 1"))?;
                 let radius = request.score_threshold.map_or(64, |radius| radius.clamp(0.0, 64.0) as u32);
-                self.near_fingerprints(query, radius, among, limit, fields.as_deref()).await
+                let query = RangeQuery { fingerprint, radius };
+                self.near_fingerprints(query, among, limit, fields.as_deref()).await
             }
             using => {
                 let (space, cosine_min) = (VectorSpace(using), request.score_threshold.unwrap_or(-1.0));
@@ -240,13 +241,12 @@ impl Served {
 
     async fn near_fingerprints(
         &self,
-        query: Fingerprint,
-        radius: u32,
+        query: RangeQuery,
         among: Among<'_>,
         limit: usize,
         fields: Option<&[String]>,
     ) -> Result<Vec<ScoredPoint>, Status> {
-        let near = self.index.near_fingerprints(&[query], radius, &[among], limit).await.map_err(status)?;
+        let near = self.index.near_fingerprints(&[query], &[among], limit).await.map_err(status)?;
         let scored = near.into_iter().map(|near| self.scored((near.record.id(), near.distance as f32), fields));
         scored.filter_map(Result::transpose).collect()
     }
