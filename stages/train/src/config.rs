@@ -28,6 +28,8 @@ pub struct Config {
     pub l2: f32,
     /// 0: every photo counts the same; 1: every label counts the same, however few photos it has.
     pub balance: f32,
+    /// Whether a photo counts the less the likelier its label is wrong, as its version tells. Else all count the same.
+    pub weigh_doubts: bool,
     /// Test photos at most on which the exported file is held against the trainer.
     pub checked_max: NonZeroUsize,
     /// Largest difference of any probability between exported file and trainer; 0 to 1. Other machines and batch sizes
@@ -48,6 +50,7 @@ impl Default for Config {
             rate: head.rate,
             l2: head.l2,
             balance: head.balance,
+            weigh_doubts: true,
             checked_max: count(1000),
             tolerance: 0.01,
         }

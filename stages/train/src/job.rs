@@ -63,7 +63,12 @@ pub(crate) fn draft(
     config: &Config,
 ) -> Result<Result<Draft, Unservable>, StageError> {
     let backbone = predict.backbone()?;
-    let choice = Choice { labels: &request.labels, space: &backbone.space, photos_max: config.photos_max.get() };
+    let choice = Choice {
+        labels: &request.labels,
+        space: &backbone.space,
+        photos_max: config.photos_max.get(),
+        weigh_doubts: config.weigh_doubts,
+    };
     let mut table = table::read(manifest.clone(), &choice)?;
     let left_out = match request.labels.as_slice() {
         [] => table.leave_out_small(config.label_photos_min.get()),

@@ -37,7 +37,7 @@ impl Classify for TableError {
 pub(crate) struct Part {
     pub(crate) images: Vec<ImageId>,
     pub(crate) classes: Vec<usize>,
-    /// The probability that the label is right; 1 where the version does not tell.
+    /// The probability that the label is right; 1 where the version does not tell, or nobody asks.
     sure: Vec<f32>,
     values: Vec<f32>,
 }
@@ -111,6 +111,8 @@ pub(crate) struct Choice<'a> {
     pub(crate) labels: &'a [Label],
     pub(crate) space: &'a VectorSpace,
     pub(crate) photos_max: usize,
+    /// Whether to read how surely labels are right.
+    pub(crate) weigh_doubts: bool,
 }
 
 /// Reads the table. Rows come in the order of the file.
@@ -148,7 +150,7 @@ pub(crate) fn read(manifest: Bytes, choice: &Choice<'_>) -> Result<Table, TableE
             };
             part.images.push(image);
             part.classes.push(class);
-            part.sure.push(columns.sure(at));
+            part.sure.push(if choice.weigh_doubts { columns.sure(at) } else { 1.0 });
             part.values.extend_from_slice(&vector);
         }
     }

@@ -353,7 +353,11 @@ fn a_photo_counts_the_less_the_likelier_its_label_is_wrong() {
     let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), None).expect("a schema");
     writer.write(&batch).expect("memory");
     writer.close().expect("memory");
-    let choice = table::Choice { labels: &[], space: &VectorSpace("echo-fp32".into()), photos_max: 10 };
-    let table = table::read(bytes.into(), &choice).expect("reads");
-    assert_eq!(table.train.split().sure, Some(&[0.75, 1.0, 1.0, 0.0][..]));
+    let space = VectorSpace("echo-fp32".into());
+    let bytes = bytes::Bytes::from(bytes);
+    for (weigh_doubts, sure) in [(true, [0.75, 1.0, 1.0, 0.0]), (false, [1.0; 4])] {
+        let choice = table::Choice { labels: &[], space: &space, photos_max: 10, weigh_doubts };
+        let table = table::read(bytes.clone(), &choice).expect("reads");
+        assert_eq!(table.train.split().sure, Some(&sure[..]));
+    }
 }

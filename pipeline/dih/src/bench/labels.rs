@@ -92,7 +92,7 @@ pub struct Accuracy {
     pub untouched: f64,
     /// On what the cut left of the wrong ones.
     pub curated: f64,
-    /// On all.
+    /// On all, as they came: none counts less because its label is doubted.
     pub uncurated: f64,
 }
 
@@ -110,7 +110,7 @@ pub async fn run(app: &App<'_>, crowd: Crowd<'_>, options: &Options, right: Tria
         crowd.labels = Some(&list);
     }
     let mut truth = right.make(&crowd).await?;
-    let noisy = right.twin()?;
+    let mut noisy = right.twin()?;
     if options.train || options.flips == Flips::Confusable {
         right.run(app, &[]).await?;
         right.cut_as("bench", &["--no-hold"]).await?;
@@ -128,12 +128,13 @@ pub async fn run(app: &App<'_>, crowd: Crowd<'_>, options: &Options, right: Tria
     scored.careless = careless;
     if options.train {
         noisy.cut_as("all", &["--no-hold"]).await?;
-        scored.accuracy = Some(Accuracy {
-            test_photos: held_out.len() as u64,
-            untouched: taught(app, &right, "bench", &held_out).await?,
-            curated: taught(app, &noisy, "bench", &held_out).await?,
-            uncurated: taught(app, &noisy, "all", &held_out).await?,
-        });
+        let untouched = taught(app, &right, "bench", &held_out).await?;
+        let curated = taught(app, &noisy, "bench", &held_out).await?;
+        let mut config = app.config.clone();
+        config.train.weigh_doubts = false;
+        noisy.configure(&config)?;
+        let uncurated = taught(app, &noisy, "all", &held_out).await?;
+        scored.accuracy = Some(Accuracy { test_photos: held_out.len() as u64, untouched, curated, uncurated });
     }
     Ok(scored)
 }

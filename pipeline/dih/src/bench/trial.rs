@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{True, Verdict, cost::Sample};
-use crate::{app::App, bus::Bus, home::Home, problem::Problem};
+use crate::{app::App, bus::Bus, config::Config, home::Home, problem::Problem};
 
 /// How often a process is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -66,6 +66,14 @@ impl Trial {
     pub fn new(config: Option<PathBuf>) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("dih-bench-").tempdir();
         Ok(Self { folder: folder.context("could not make a temporary folder")?, config })
+    }
+
+    /// Has the commands to come do as this configuration says.
+    pub fn configure(&mut self, config: &Config) -> anyhow::Result<()> {
+        let path = self.folder.path().join("dih.toml");
+        fs::write(&path, config.print()?).with_context(|| format!("could not write `{}`", path.display()))?;
+        self.config = Some(path);
+        Ok(())
     }
 
     /// The home of its own.
