@@ -264,7 +264,7 @@ fn distances(all: &[u64], wanted: u64) -> Vec<u8> {
 fn radius_of(distances: &[u8], wanted: usize) -> u8 {
     let every = (distances.len() / SAMPLED).max(1);
     let sample = distances.chunks(ROW).step_by(every).collect::<Vec<_>>().concat();
-    let wanted = (wanted * sample.len()).div_ceil(distances.len().max(1));
+    let wanted = (wanted * sample.len()).div_ceil(distances.len().max(1)).max(1);
     // By halving, which takes half the time of a count of each distance.
     let (mut least, mut most) = (0, SIGNS as u8);
     while least < most {
@@ -460,6 +460,15 @@ mod tests {
         assert_eq!(radius_of(&[5], 2), SIGNS as u8);
         assert_eq!(radius_of(&[0; 1_000], 1_000), 0);
         assert_eq!(radius_of(&[], 1), SIGNS as u8);
+    }
+
+    #[test]
+    fn of_many_cells_some_tell_the_radius() {
+        let distances: Vec<u8> = (0..100_000).map(|n| sample::scatter(n).count_ones() as u8).collect();
+        for (wanted, about) in [(512, 400..1_000), (5_000, 4_000..10_000), (50_000, 45_000..60_000)] {
+            let found = count_within(&distances, radius_of(&distances, wanted));
+            assert!(about.contains(&found), "{found} for {wanted}");
+        }
     }
 
     #[test]
