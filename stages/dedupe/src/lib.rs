@@ -5,8 +5,8 @@
 //! Refused  pictures have repeats, too: what breaks a rule and repeats a refused picture is answered `duplicate`, and what
 //!          breaks none goes on, so nothing is lost because its first copy was bad.
 //! Crash    safe at any line: a second delivery finds its own record and repeats its own decision.
-//! Weak at  crops beyond a tenth of each side or off the centre, and tilts, change the fingerprint too much; cluster finds
-//!          those by vector. A repeat that is processed before its refused original is refused by itself.
+//! Weak at  crops beyond a tenth of each side, off the centre or of a turned picture, and tilts, change the fingerprint too
+//!          much; cluster finds those by vector. A repeat that is processed before its refused original is refused by itself.
 
 mod candidates;
 mod foresight;
